@@ -1,0 +1,376 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class JobKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LOOP: _ClassVar[JobKind]
+    BATCH: _ClassVar[JobKind]
+    SPECULATIVE: _ClassVar[JobKind]
+
+class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    INTERNAL: _ClassVar[ErrorCode]
+    BAD_MESSAGE: _ClassVar[ErrorCode]
+    UNAUTHENTICATED: _ClassVar[ErrorCode]
+    FENCED: _ClassVar[ErrorCode]
+    BAD_CIRCUIT: _ClassVar[ErrorCode]
+    BAD_OBSERVABLE: _ClassVar[ErrorCode]
+    BAD_PARAMETERS: _ClassVar[ErrorCode]
+    UNKNOWN_HANDLE: _ClassVar[ErrorCode]
+    CANCELLED: _ClassVar[ErrorCode]
+    WORKER_FAILED: _ClassVar[ErrorCode]
+    LIMIT_REACHED: _ClassVar[ErrorCode]
+    DRAINING: _ClassVar[ErrorCode]
+LOOP: JobKind
+BATCH: JobKind
+SPECULATIVE: JobKind
+INTERNAL: ErrorCode
+BAD_MESSAGE: ErrorCode
+UNAUTHENTICATED: ErrorCode
+FENCED: ErrorCode
+BAD_CIRCUIT: ErrorCode
+BAD_OBSERVABLE: ErrorCode
+BAD_PARAMETERS: ErrorCode
+UNKNOWN_HANDLE: ErrorCode
+CANCELLED: ErrorCode
+WORKER_FAILED: ErrorCode
+LIMIT_REACHED: ErrorCode
+DRAINING: ErrorCode
+
+class ClientMessage(_message.Message):
+    __slots__ = ("hello", "circuit", "observable", "submit", "cancel", "acknowledge", "close")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    CIRCUIT_FIELD_NUMBER: _ClassVar[int]
+    OBSERVABLE_FIELD_NUMBER: _ClassVar[int]
+    SUBMIT_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    circuit: RegisterCircuit
+    observable: RegisterObservable
+    submit: Submit
+    cancel: Cancel
+    acknowledge: Acknowledge
+    close: Close
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., circuit: _Optional[_Union[RegisterCircuit, _Mapping]] = ..., observable: _Optional[_Union[RegisterObservable, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ...) -> None: ...
+
+class ServerMessage(_message.Message):
+    __slots__ = ("welcome", "circuit", "observable", "queued", "started", "partial", "result", "error")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    CIRCUIT_FIELD_NUMBER: _ClassVar[int]
+    OBSERVABLE_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    circuit: CircuitRegistered
+    observable: ObservableRegistered
+    queued: Queued
+    started: Started
+    partial: Partial
+    result: Result
+    error: Error
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., circuit: _Optional[_Union[CircuitRegistered, _Mapping]] = ..., observable: _Optional[_Union[ObservableRegistered, _Mapping]] = ..., queued: _Optional[_Union[Queued, _Mapping]] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., partial: _Optional[_Union[Partial, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("protocol", "session", "tenant", "lease_epoch", "token", "session_seed", "weight", "max_calibration_age_s")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SESSION_SEED_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_CALIBRATION_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    session: str
+    tenant: str
+    lease_epoch: int
+    token: str
+    session_seed: int
+    weight: int
+    max_calibration_age_s: float
+    def __init__(self, protocol: _Optional[int] = ..., session: _Optional[str] = ..., tenant: _Optional[str] = ..., lease_epoch: _Optional[int] = ..., token: _Optional[str] = ..., session_seed: _Optional[int] = ..., weight: _Optional[int] = ..., max_calibration_age_s: _Optional[float] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("device", "qubits", "calibration_epoch", "calibration_age_s", "block_shots", "version")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    QUBITS_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_SHOTS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    qubits: int
+    calibration_epoch: int
+    calibration_age_s: float
+    block_shots: int
+    version: str
+    def __init__(self, device: _Optional[str] = ..., qubits: _Optional[int] = ..., calibration_epoch: _Optional[int] = ..., calibration_age_s: _Optional[float] = ..., block_shots: _Optional[int] = ..., version: _Optional[str] = ...) -> None: ...
+
+class RegisterCircuit(_message.Message):
+    __slots__ = ("handle", "openqasm3", "qpy")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    OPENQASM3_FIELD_NUMBER: _ClassVar[int]
+    QPY_FIELD_NUMBER: _ClassVar[int]
+    handle: str
+    openqasm3: str
+    qpy: bytes
+    def __init__(self, handle: _Optional[str] = ..., openqasm3: _Optional[str] = ..., qpy: _Optional[bytes] = ...) -> None: ...
+
+class CircuitRegistered(_message.Message):
+    __slots__ = ("handle", "parameters", "qubits", "duration_us", "shot_s", "layout", "prepare_s")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    QUBITS_FIELD_NUMBER: _ClassVar[int]
+    DURATION_US_FIELD_NUMBER: _ClassVar[int]
+    SHOT_S_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    PREPARE_S_FIELD_NUMBER: _ClassVar[int]
+    handle: str
+    parameters: _containers.RepeatedScalarFieldContainer[str]
+    qubits: int
+    duration_us: float
+    shot_s: float
+    layout: _containers.RepeatedScalarFieldContainer[int]
+    prepare_s: float
+    def __init__(self, handle: _Optional[str] = ..., parameters: _Optional[_Iterable[str]] = ..., qubits: _Optional[int] = ..., duration_us: _Optional[float] = ..., shot_s: _Optional[float] = ..., layout: _Optional[_Iterable[int]] = ..., prepare_s: _Optional[float] = ...) -> None: ...
+
+class PauliTerm(_message.Message):
+    __slots__ = ("pauli", "coefficient")
+    PAULI_FIELD_NUMBER: _ClassVar[int]
+    COEFFICIENT_FIELD_NUMBER: _ClassVar[int]
+    pauli: str
+    coefficient: float
+    def __init__(self, pauli: _Optional[str] = ..., coefficient: _Optional[float] = ...) -> None: ...
+
+class RegisterObservable(_message.Message):
+    __slots__ = ("handle", "terms")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    handle: str
+    terms: _containers.RepeatedCompositeFieldContainer[PauliTerm]
+    def __init__(self, handle: _Optional[str] = ..., terms: _Optional[_Iterable[_Union[PauliTerm, _Mapping]]] = ...) -> None: ...
+
+class ObservableRegistered(_message.Message):
+    __slots__ = ("handle", "bases")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    BASES_FIELD_NUMBER: _ClassVar[int]
+    handle: str
+    bases: int
+    def __init__(self, handle: _Optional[str] = ..., bases: _Optional[int] = ...) -> None: ...
+
+class Submit(_message.Message):
+    __slots__ = ("job_id", "evaluation", "kind", "circuit", "observables", "parameter_sets", "parameters", "shots", "readout_mitigation", "per_shot", "cpu_s")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CIRCUIT_FIELD_NUMBER: _ClassVar[int]
+    OBSERVABLES_FIELD_NUMBER: _ClassVar[int]
+    PARAMETER_SETS_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    SHOTS_FIELD_NUMBER: _ClassVar[int]
+    READOUT_MITIGATION_FIELD_NUMBER: _ClassVar[int]
+    PER_SHOT_FIELD_NUMBER: _ClassVar[int]
+    CPU_S_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    evaluation: int
+    kind: JobKind
+    circuit: str
+    observables: _containers.RepeatedScalarFieldContainer[str]
+    parameter_sets: int
+    parameters: _containers.RepeatedScalarFieldContainer[float]
+    shots: int
+    readout_mitigation: bool
+    per_shot: bool
+    cpu_s: float
+    def __init__(self, job_id: _Optional[str] = ..., evaluation: _Optional[int] = ..., kind: _Optional[_Union[JobKind, str]] = ..., circuit: _Optional[str] = ..., observables: _Optional[_Iterable[str]] = ..., parameter_sets: _Optional[int] = ..., parameters: _Optional[_Iterable[float]] = ..., shots: _Optional[int] = ..., readout_mitigation: _Optional[bool] = ..., per_shot: _Optional[bool] = ..., cpu_s: _Optional[float] = ...) -> None: ...
+
+class Cancel(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class Acknowledge(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class Close(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Queued(_message.Message):
+    __slots__ = ("job_id", "position", "estimated_start_s", "reason")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_START_S_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    position: int
+    estimated_start_s: float
+    reason: str
+    def __init__(self, job_id: _Optional[str] = ..., position: _Optional[int] = ..., estimated_start_s: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Started(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class Partial(_message.Message):
+    __slots__ = ("job_id", "shots", "evaluations")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SHOTS_FIELD_NUMBER: _ClassVar[int]
+    EVALUATIONS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    shots: int
+    evaluations: _containers.RepeatedCompositeFieldContainer[Evaluation]
+    def __init__(self, job_id: _Optional[str] = ..., shots: _Optional[int] = ..., evaluations: _Optional[_Iterable[_Union[Evaluation, _Mapping]]] = ...) -> None: ...
+
+class Evaluation(_message.Message):
+    __slots__ = ("values", "std_errors", "outcomes")
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    STD_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    std_errors: _containers.RepeatedScalarFieldContainer[float]
+    outcomes: Outcomes
+    def __init__(self, values: _Optional[_Iterable[float]] = ..., std_errors: _Optional[_Iterable[float]] = ..., outcomes: _Optional[_Union[Outcomes, _Mapping]] = ...) -> None: ...
+
+class Outcomes(_message.Message):
+    __slots__ = ("bits", "outcomes", "counts")
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    bits: int
+    outcomes: bytes
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, bits: _Optional[int] = ..., outcomes: _Optional[bytes] = ..., counts: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Timing(_message.Message):
+    __slots__ = ("queue_s", "calibration_s", "execution_s", "wall_queue_s", "wall_execution_s", "server_s", "parse_s", "simulate_s", "late", "slices", "attempts")
+    QUEUE_S_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_S_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_S_FIELD_NUMBER: _ClassVar[int]
+    WALL_QUEUE_S_FIELD_NUMBER: _ClassVar[int]
+    WALL_EXECUTION_S_FIELD_NUMBER: _ClassVar[int]
+    SERVER_S_FIELD_NUMBER: _ClassVar[int]
+    PARSE_S_FIELD_NUMBER: _ClassVar[int]
+    SIMULATE_S_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
+    SLICES_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    queue_s: float
+    calibration_s: float
+    execution_s: float
+    wall_queue_s: float
+    wall_execution_s: float
+    server_s: float
+    parse_s: float
+    simulate_s: float
+    late: bool
+    slices: int
+    attempts: int
+    def __init__(self, queue_s: _Optional[float] = ..., calibration_s: _Optional[float] = ..., execution_s: _Optional[float] = ..., wall_queue_s: _Optional[float] = ..., wall_execution_s: _Optional[float] = ..., server_s: _Optional[float] = ..., parse_s: _Optional[float] = ..., simulate_s: _Optional[float] = ..., late: _Optional[bool] = ..., slices: _Optional[int] = ..., attempts: _Optional[int] = ...) -> None: ...
+
+class Result(_message.Message):
+    __slots__ = ("job_id", "evaluations", "timing", "calibration_epoch", "calibration_age_s", "shots", "qpu_s", "kept")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EVALUATIONS_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    SHOTS_FIELD_NUMBER: _ClassVar[int]
+    QPU_S_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    evaluations: _containers.RepeatedCompositeFieldContainer[Evaluation]
+    timing: Timing
+    calibration_epoch: int
+    calibration_age_s: float
+    shots: int
+    qpu_s: float
+    kept: bool
+    def __init__(self, job_id: _Optional[str] = ..., evaluations: _Optional[_Iterable[_Union[Evaluation, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., calibration_epoch: _Optional[int] = ..., calibration_age_s: _Optional[float] = ..., shots: _Optional[int] = ..., qpu_s: _Optional[float] = ..., kept: _Optional[bool] = ...) -> None: ...
+
+class Error(_message.Message):
+    __slots__ = ("code", "message", "place", "retry", "job_id", "handle")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    code: ErrorCode
+    message: str
+    place: str
+    retry: bool
+    job_id: str
+    handle: str
+    def __init__(self, code: _Optional[_Union[ErrorCode, str]] = ..., message: _Optional[str] = ..., place: _Optional[str] = ..., retry: _Optional[bool] = ..., job_id: _Optional[str] = ..., handle: _Optional[str] = ...) -> None: ...
+
+class DescribeRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SessionState(_message.Message):
+    __slots__ = ("session", "state", "jobs_done", "shots", "qpu_s", "position", "estimated_start_s", "reason")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    JOBS_DONE_FIELD_NUMBER: _ClassVar[int]
+    SHOTS_FIELD_NUMBER: _ClassVar[int]
+    QPU_S_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_START_S_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    state: str
+    jobs_done: int
+    shots: int
+    qpu_s: float
+    position: int
+    estimated_start_s: float
+    reason: str
+    def __init__(self, session: _Optional[str] = ..., state: _Optional[str] = ..., jobs_done: _Optional[int] = ..., shots: _Optional[int] = ..., qpu_s: _Optional[float] = ..., position: _Optional[int] = ..., estimated_start_s: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class DeviceState(_message.Message):
+    __slots__ = ("device", "snapshot", "qubits", "condition", "calibration_epoch", "calibration_age_s", "clock_s", "queue_depth", "busy_s", "calibrating_s", "duty_cycle", "sessions", "worker")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    QUBITS_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_S_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    BUSY_S_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATING_S_FIELD_NUMBER: _ClassVar[int]
+    DUTY_CYCLE_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    snapshot: str
+    qubits: int
+    condition: str
+    calibration_epoch: int
+    calibration_age_s: float
+    clock_s: float
+    queue_depth: int
+    busy_s: float
+    calibrating_s: float
+    duty_cycle: float
+    sessions: _containers.RepeatedCompositeFieldContainer[SessionState]
+    worker: str
+    def __init__(self, device: _Optional[str] = ..., snapshot: _Optional[str] = ..., qubits: _Optional[int] = ..., condition: _Optional[str] = ..., calibration_epoch: _Optional[int] = ..., calibration_age_s: _Optional[float] = ..., clock_s: _Optional[float] = ..., queue_depth: _Optional[int] = ..., busy_s: _Optional[float] = ..., calibrating_s: _Optional[float] = ..., duty_cycle: _Optional[float] = ..., sessions: _Optional[_Iterable[_Union[SessionState, _Mapping]]] = ..., worker: _Optional[str] = ...) -> None: ...

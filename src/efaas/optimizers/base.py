@@ -1,0 +1,79 @@
+"""The ask/tell contract of every optimizer.
+
+An optimizer is a machine without I/O: `ask` says which points it wants evaluated, `tell` takes their values. All
+randomness comes from its seed, so the same told values give the same asked points, to the bit. Its state is a small
+JSON object; `restore` continues from it as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What an optimizer wants to know.
+
+    Attributes:
+        iteration: running number of the optimizer's iteration that these points belong to, from 0. One iteration may
+            ask several times (Nelder-Mead) or once (SPSA); it is one `ask` that makes one job.
+        points: shape (k, n), radians: points whose energy is wanted. May be empty.
+        overlaps: shape (m, 2, n): pairs of points whose fidelity |<psi(a)|psi(b)>|^2 is wanted (QN-SPSA). May be empty.
+    """
+
+    iteration: int
+    points: Vector
+    overlaps: Vector = field(default_factory=lambda: np.empty((0, 2, 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """The answers to one `Ask`.
+
+    Attributes:
+        values: shape (k,), energies.
+        std_errors: shape (k,), their standard errors (0 when exact).
+        overlaps: shape (m,), fidelities.
+    """
+
+    values: Vector
+    std_errors: Vector
+    overlaps: Vector = field(default_factory=lambda: np.empty(0))
+
+
+class Optimizer(Protocol):
+    """An optimizer; see the module's text."""
+
+    name: str
+
+    @property
+    def finished(self) -> str | None:
+        """Why the method itself has ended (trust region at its end, scan done), in words; None while it goes on."""
+        ...
+
+    @property
+    def point(self) -> Vector:
+        """The parameters it would return if it were stopped now, shape (n,)."""
+        ...
+
+    def ask(self) -> Ask:
+        """The next points; the same ones again until they are told. Must not be called when finished."""
+        ...
+
+    def tell(self, answers: Tell) -> None:
+        """Take the answers to the last ask.
+
+        Raises:
+            ValueError: wrong shapes or values that are not finite; the state is unchanged.
+        """
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """The whole state as JSON-ready values; floats survive the round trip exactly."""
+        ...
