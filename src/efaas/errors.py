@@ -5,6 +5,7 @@
     EfaasError
     ├── InputError                 the caller gave something that can never work; retrying is useless
     │   ├── ManifestError          a document or a field of it (`place` is its path)
+    │   │   └── ManifestFaults     several of them, found in one reading
     │   ├── CircuitError           a circuit was refused (unparsable, unbounded, too large, old QPY)
     │   └── ParameterError         parameter vectors of the wrong shape or not finite
     ├── ProgramNotDeterministic    a resumed program asked for something else than it did before
@@ -96,3 +97,15 @@ class QpuUnavailable(EfaasError):
 
     code = "QpuUnavailable"
     retry = True
+
+
+class ManifestFaults(ManifestError):
+    """Several faults found in one reading, so that a person can mend them all at once.
+
+    Args:
+        faults: at least one error, in the order of the files.
+    """
+
+    def __init__(self, faults: tuple[ManifestError, ...]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = faults

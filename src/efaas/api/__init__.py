@@ -1,0 +1,1 @@
+"""The API group efaas.dev: models of its resources, quantities, manifests, wire messages."""

@@ -60,7 +60,7 @@ class Drift(StrEnum):
     FROZEN = "Frozen"
     """Not at all: the device is its snapshot for ever."""
     MODEL = "Model"
-    """Control drift as a random walk since the last calibration, coherence as an Ornstein-Uhlenbeck process."""
+    """Control drifts as a random walk since the last calibration, coherence fluctuates by itself."""
     TRACE = "Trace"
     """As a trace of daily values says."""
 

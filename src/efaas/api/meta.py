@@ -42,5 +42,5 @@ class Metadata(BaseModel):
 
 
 def wire(model: BaseModel) -> dict[str, Any]:
-    """The document as it is written to YAML or sent to the API server: camelCase, strings for numbers, no nulls."""
+    """The document as YAML or the API server has it: camelCase, numbers as strings, no nulls."""
     return model.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,7 +1,7 @@
 """Numbers, durations and bounded strings as the API writes them.
 
 The Kubernetes API has no floats: what is not an integer travels as a string. This is the one module that
-parses those strings; above it the program sees `Decimal` and `timedelta`, and errors quote the offending text.
+parses those strings; above it the program sees `Decimal` and `timedelta`, and errors quote the text.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ def parse_number(text: object) -> Decimal:
     """Turn ``"-1.05"`` or ``"2e-3"`` into a Decimal.
 
     Raises:
-        ValueError: not a string, too long, or not a finite decimal number; the text says what to write instead.
+        ValueError: not a string, too long, or not a finite decimal number; it says what to write.
     """
     if isinstance(text, Decimal):
         return text
     if not isinstance(text, str):
-        raise ValueError(f"write the number as a string, {str(text)[:_LONGEST_TEXT]!r}: the API has no floats")
+        raise ValueError(
+            f"write the number as a string, {str(text)[:_LONGEST_TEXT]!r}: the API has no floats"
+        )
     if len(text) > _LONGEST_TEXT or not re.fullmatch(NUMBER_PATTERN, text):
         raise ValueError(f"{text[:_LONGEST_TEXT]!r} is not a finite decimal number such as '0.25' or '1e-3'")
     try:

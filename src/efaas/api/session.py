@@ -1,7 +1,7 @@
 """VQASession: what a person asks for, and what is reported back.
 
 A session is one variational algorithm: a problem, an ansatz and an optimizer, or the user's own program, with
-what it needs from a device and how much it may use. The models here are the single source: the CRD is generated
+what it needs from a device and how much it may use. The models here are the single source: the CRD is made
 from them. They check shape and ranges only; what needs mathematics (is the Hamiltonian Hermitian, does the
 circuit fit a device) is checked by `efaas.problems`, `efaas.ansatze` and `efaas.core.placement`.
 """
@@ -27,9 +27,10 @@ class OneOf(Model):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> OneOf:
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        fields = type(self).model_fields
+        given = [field.alias or name for name, field in fields.items() if getattr(self, name) is not None]
         if len(given) != 1:
-            names = ", ".join(field.alias or name for name, field in type(self).model_fields.items())
+            names = ", ".join(field.alias or name for name, field in fields.items())
             found = "none is" if not given else f"{', '.join(given)} are"
             raise ValueError(f"set exactly one of {names}; {found} set")
         return self
@@ -40,7 +41,7 @@ class OneOf(Model):
         return next(name for name in type(self).model_fields if getattr(self, name) is not None)
 
 
-# --- problems ---------------------------------------------------------------------------------------------------
+# --- problems -------------------------------------------------------------------------------------
 
 
 class PauliTerm(Model):
@@ -122,7 +123,7 @@ class Problem(OneOf):
     """Maximum cut of a weighted graph."""
 
 
-# --- ansätze ----------------------------------------------------------------------------------------------------
+# --- ansätze --------------------------------------------------------------------------------------
 
 
 class EfficientSU2(Model):
@@ -146,9 +147,13 @@ class RealAmplitudes(Model):
 class NLocal(Model):
     """Layers of single-qubit rotations and two-qubit entanglers (Qiskit's n_local, formerly TwoLocal)."""
 
-    rotations: Annotated[tuple[Literal["rx", "ry", "rz", "h", "x", "sx"], ...], Field(min_length=1, max_length=6)] = ("ry",)
+    rotations: Annotated[
+        tuple[Literal["rx", "ry", "rz", "h", "x", "sx"], ...], Field(min_length=1, max_length=6)
+    ] = ("ry",)
     """Single-qubit gates of a layer, in order."""
-    entanglers: Annotated[tuple[Literal["cx", "cz", "ecr", "rxx", "ryy", "rzz"], ...], Field(min_length=1, max_length=3)] = ("cz",)
+    entanglers: Annotated[
+        tuple[Literal["cx", "cz", "ecr", "rxx", "ryy", "rzz"], ...], Field(min_length=1, max_length=3)
+    ] = ("cz",)
     """Two-qubit gates of a layer, in order."""
     repetitions: Repetitions = 2
     """Number of entangling layers."""
@@ -178,7 +183,7 @@ class Ansatz(OneOf):
     """A circuit of your own as OpenQASM 3, its parameters declared as ``input float``."""
 
 
-# --- optimizers -------------------------------------------------------------------------------------------------
+# --- optimizers -----------------------------------------------------------------------------------
 
 Iterations = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -308,7 +313,7 @@ class Stop(Model):
     """Device time used by the session."""
 
 
-# --- the user's own program ------------------------------------------------------------------------------------
+# --- the user's own program -----------------------------------------------------------------------
 
 
 class ConfigMapKey(Model):
@@ -339,7 +344,7 @@ class Program(Model):
         return self
 
 
-# --- what the session needs and may use --------------------------------------------------------------------------
+# --- what the session needs and may use -----------------------------------------------------------
 
 
 class DeviceRequirements(Model):
@@ -418,7 +423,9 @@ class VQASessionSpec(Model):
     def _problem_or_program(self) -> VQASessionSpec:
         declared = [name for name in ("problem", "ansatz", "optimizer") if getattr(self, name) is not None]
         if self.program is not None and declared:
-            raise ValueError(f"a program brings its own problem, ansatz and optimizer: remove {declared[0]} or program")
+            raise ValueError(
+                f"a program brings its own problem, ansatz and optimizer: remove {declared[0]} or program"
+            )
         if self.program is None and len(declared) != 3:
             missing = next(name for name in ("problem", "ansatz", "optimizer") if getattr(self, name) is None)
             raise ValueError(f"set problem, ansatz and optimizer, or a program; {missing} is missing")

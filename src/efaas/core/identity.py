@@ -1,15 +1,17 @@
 """What a job is, and where its randomness comes from.
 
-A job's id names the computation (session, evaluation number, digest of circuit, parameters and shots) and never
-the attempt, the slice or the speculation that carries it out. Each shot draws its randomness from the id alone, so
-counts do not depend on how, when or in which order a job was sliced, restarted or speculated:
+A job's id names the computation (session, evaluation number, digest of circuit, parameters and shots) and
+never the attempt, the slice or the speculation that carries it out. Each shot draws its randomness from the
+id alone, so counts do not depend on how, when or in which order a job was sliced, restarted or speculated:
 
-- For shot k of pair p (one parameter set in one measurement basis) the uniform number is draw k of the counter-based
-  generator Philox keyed with H(session seed, job id, p). Any run of shots can be drawn without those before it.
-- A simulation that must be seeded as a whole (noise trajectories) gets, for block b, the seed H(session seed, id, p, b).
+- For shot k of pair p (one parameter set in one measurement basis) the uniform number is draw k of the
+  counter-based generator Philox keyed with H(session seed, job id, p). Any run of shots can be drawn without
+  those before it.
+- A simulation that must be seeded as a whole (noise trajectories) gets, for block b, the seed
+  H(session seed, id, p, b).
 
-Blocks have `BLOCK_SHOTS` shots. The canonical order of a job's work is block-major: block 0 of every pair, then
-block 1 of every pair, so that the first slice is an estimate of the whole. A slice is a run of whole rows or single
+Blocks have `BLOCK_SHOTS` shots. The canonical order of a job's work is block-major: block 0 of every pair,
+then block 1 of every pair, so that the first slice is an estimate of the whole. A slice is a run of
 (block, pair) cells in this order.
 """
 
@@ -28,7 +30,7 @@ _DIGEST_BYTES = 16
 
 
 def digest(*parts: bytes | str | int | float) -> str:
-    """Hex digest of a sequence; parts are framed by type and length, so that no two sequences collide by joining."""
+    """Hex digest of a sequence; parts are framed by type and length, so that joining makes no collisions."""
     state = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for part in parts:
         if isinstance(part, bytes):
@@ -83,7 +85,14 @@ def job_id(
     """
     values = np.ascontiguousarray(parameters, dtype="<f8")
     inner = digest(
-        session, evaluation, circuit, *observables, *values.shape, values.tobytes(), shots, int(readout_mitigation)
+        session,
+        evaluation,
+        circuit,
+        *observables,
+        *values.shape,
+        values.tobytes(),
+        shots,
+        int(readout_mitigation),
     )
     return f"{evaluation}-{inner}"
 

@@ -1,0 +1,1 @@
+"""Messages between a runner and a QPU server; generated from ``qpu.proto`` by ``make proto``."""

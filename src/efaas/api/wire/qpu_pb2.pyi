@@ -260,7 +260,7 @@ class Outcomes(_message.Message):
     def __init__(self, bits: _Optional[int] = ..., outcomes: _Optional[bytes] = ..., counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Timing(_message.Message):
-    __slots__ = ("queue_s", "calibration_s", "execution_s", "wall_queue_s", "wall_execution_s", "server_s", "parse_s", "simulate_s", "late", "slices", "attempts")
+    __slots__ = ("queue_s", "calibration_s", "execution_s", "wall_queue_s", "wall_execution_s", "server_s", "parse_s", "simulate_s", "late", "slices", "attempts", "wall_calibration_s")
     QUEUE_S_FIELD_NUMBER: _ClassVar[int]
     CALIBRATION_S_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_S_FIELD_NUMBER: _ClassVar[int]
@@ -272,6 +272,7 @@ class Timing(_message.Message):
     LATE_FIELD_NUMBER: _ClassVar[int]
     SLICES_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    WALL_CALIBRATION_S_FIELD_NUMBER: _ClassVar[int]
     queue_s: float
     calibration_s: float
     execution_s: float
@@ -283,7 +284,8 @@ class Timing(_message.Message):
     late: bool
     slices: int
     attempts: int
-    def __init__(self, queue_s: _Optional[float] = ..., calibration_s: _Optional[float] = ..., execution_s: _Optional[float] = ..., wall_queue_s: _Optional[float] = ..., wall_execution_s: _Optional[float] = ..., server_s: _Optional[float] = ..., parse_s: _Optional[float] = ..., simulate_s: _Optional[float] = ..., late: _Optional[bool] = ..., slices: _Optional[int] = ..., attempts: _Optional[int] = ...) -> None: ...
+    wall_calibration_s: float
+    def __init__(self, queue_s: _Optional[float] = ..., calibration_s: _Optional[float] = ..., execution_s: _Optional[float] = ..., wall_queue_s: _Optional[float] = ..., wall_execution_s: _Optional[float] = ..., server_s: _Optional[float] = ..., parse_s: _Optional[float] = ..., simulate_s: _Optional[float] = ..., late: _Optional[bool] = ..., slices: _Optional[int] = ..., attempts: _Optional[int] = ..., wall_calibration_s: _Optional[float] = ...) -> None: ...
 
 class Result(_message.Message):
     __slots__ = ("job_id", "evaluations", "timing", "calibration_epoch", "calibration_age_s", "shots", "qpu_s", "kept")
