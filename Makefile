@@ -31,7 +31,7 @@ proto: $(VENV)/.installed-dev
 
 # Locks hold versions and hashes, never the address of a registry.
 lock: $(VENV)/.installed-dev
-	scripts/lock.sh
+	scripts/lock.sh $(LOCK)
 
 $(VENV)/.installed: requirements/run.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
