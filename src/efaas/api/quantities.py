@@ -16,11 +16,11 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 NUMBER_PATTERN = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
 """A finite decimal number; nan and inf are not numbers here."""
 
-DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
-"""One or more amounts with a unit, such as ``250ms`` or ``1h30m``."""
+DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+"""One or more amounts with a unit, such as ``250ms`` or ``1h30m``: those of Go that CEL rules can read."""
 
-_UNIT_S = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
-_AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_UNIT_S = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
+_AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _LONGEST_TEXT = 64
 
 
@@ -48,7 +48,7 @@ def parse_duration(text: object) -> timedelta:
     """Turn ``"250ms"``, ``"90s"`` or ``"1h30m"`` into a timedelta.
 
     Raises:
-        ValueError: not a string of amounts with the units ms, s, m, h, d, or longer than a hundred years.
+        ValueError: not a string of amounts with the units ms, s, m, h, or longer than a hundred years.
     """
     if isinstance(text, timedelta):
         return text
@@ -64,7 +64,7 @@ def format_duration(duration: timedelta) -> str:
     """Write a timedelta as the API does, largest unit first: ``1h30m``, ``250ms``, ``0s``."""
     microseconds = duration // timedelta(microseconds=1)
     parts = []
-    for unit, size in (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000)):
+    for unit, size in (("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000)):
         amount, microseconds = divmod(microseconds, size)
         if amount:
             parts.append(f"{amount}{unit}")
