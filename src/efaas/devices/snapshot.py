@@ -6,8 +6,9 @@ packages, which nothing needs at run time). A device of your own is the same JSO
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class QubitCalibration:
     t1_us: float
     t2_us: float
     frequency_ghz: float
+    """0 where the source does not say; nothing is computed from it."""
     prob_meas1_prep0: float
     """Probability to read 1 after preparing 0."""
     prob_meas0_prep1: float
@@ -48,6 +50,8 @@ class DeviceSnapshot:
     qubits: tuple[QubitCalibration, ...]
     gates: Mapping[tuple[str, tuple[int, ...]], GateCalibration]
     """By (gate name, qubits in order); two-qubit gates only in the directions the device has."""
+    repairs: tuple[str, ...] = ()
+    """What was changed when the snapshot was made from its source, one sentence each."""
 
     @property
     def num_qubits(self) -> int:
@@ -58,3 +62,17 @@ class DeviceSnapshot:
     def edges(self) -> tuple[tuple[int, int], ...]:
         """Directed pairs of qubits that have a two-qubit gate, sorted."""
         return tuple(sorted({(q[0], q[1]) for _, q in self.gates if len(q) == 2}))
+
+
+def ideal(snapshot: DeviceSnapshot) -> DeviceSnapshot:
+    """The same topology, gate lengths and delays with nothing going wrong: what ``noise: None`` simulates.
+
+    Errors and readout probabilities are 0, T1 and T2 infinite. Such a snapshot cannot be written as JSON,
+    which has no infinity.
+    """
+    qubits = tuple(
+        replace(qubit, t1_us=math.inf, t2_us=math.inf, prob_meas1_prep0=0.0, prob_meas0_prep1=0.0)
+        for qubit in snapshot.qubits
+    )
+    gates = {item: replace(gate, error=0.0) for item, gate in snapshot.gates.items()}
+    return replace(snapshot, qubits=qubits, gates=gates)
