@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types imports unit bench lock proto clean
+.PHONY: demo test lint types imports unit bench crds lock proto clean
 
 demo: $(VENV)/.installed
 	$(BIN)/efaas run examples/h2.yaml
@@ -28,6 +28,10 @@ bench: $(VENV)/.installed-dev $(VENV)-bench/.installed
 
 proto: $(VENV)/.installed-dev
 	$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src --grpc_python_out=src src/efaas/api/wire/qpu.proto
+
+# The CustomResourceDefinitions come from the models in efaas.api.
+crds: $(VENV)/.installed-dev
+	$(BIN)/python -m efaas.api.crd crds
 
 # Locks hold versions and hashes, never the address of a registry.
 lock: $(VENV)/.installed-dev

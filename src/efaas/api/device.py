@@ -50,7 +50,7 @@ class Simulation(Model):
     """How Aer simulates a circuit."""
     time_scale: Number = Decimal(0)
     """Wall seconds for each second of device time; 0 runs as fast as it simulates."""
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**53 - 1)] = 0
     """Seed of the device's drift."""
 
 

@@ -403,7 +403,7 @@ class VQASessionSpec(Model):
     """Shots for each basis of one last evaluation at the best point; as `shots` if not given."""
     readout_mitigation: bool = True
     """Whether readout errors are corrected with the calibrated confusion matrices."""
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**53 - 1)] = 0
     """Seed of everything random in the session: first point, optimizer, shots."""
 
     device: DeviceRequirements = Field(default_factory=DeviceRequirements)
