@@ -1,8 +1,8 @@
 """The ask/tell contract of every optimizer.
 
-An optimizer is a machine without I/O: `ask` says which points it wants evaluated, `tell` takes their values. All
-randomness comes from its seed, so the same told values give the same asked points, to the bit. Its state is a small
-JSON object; `restore` continues from it as if nothing had happened.
+An optimizer is a machine without I/O: `ask` says which points it wants evaluated, `tell` takes their
+values. All randomness comes from its seed, so the same told values give the same asked points, to the bit.
+Its state is a small JSON object; `restore` continues from it as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ class Ask:
     """What an optimizer wants to know.
 
     Attributes:
-        iteration: running number of the optimizer's iteration that these points belong to, from 0. One iteration may
-            ask several times (Nelder-Mead) or once (SPSA); it is one `ask` that makes one job.
+        iteration: running number of the optimizer's iteration that these points belong to, from 0. One
+            iteration may ask several times (Nelder-Mead) or once (SPSA); it is one `ask` that makes one job.
         points: shape (k, n), radians: points whose energy is wanted. May be empty.
-        overlaps: shape (m, 2, n): pairs of points whose fidelity |<psi(a)|psi(b)>|^2 is wanted (QN-SPSA). May be empty.
+        overlaps: shape (m, 2, n): pairs of points whose fidelity |<psi(a)|psi(b)>|^2 is wanted (QN-SPSA).
+            May be empty.
     """
 
     iteration: int
@@ -47,14 +48,42 @@ class Tell:
     overlaps: Vector = field(default_factory=lambda: np.empty(0))
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an optimizer believes about the energy at one point; what progress is measured by.
+
+    Not every method measures where it stands: SPSA averages the two values around its centre, Rotosolve
+    infers the value at the minimum of a sinusoid. `Optimizer.estimate` hides that difference from the loop.
+
+    Attributes:
+        point: shape (n,), radians.
+        value: energy there.
+        std_error: its standard error, 0 when exact.
+    """
+
+    point: Vector
+    value: float
+    std_error: float
+
+
 class Optimizer(Protocol):
     """An optimizer; see the module's text."""
 
     name: str
 
     @property
+    def iteration(self) -> int:
+        """How many iterations are complete; equals `Ask.iteration` of what is asked next."""
+        ...
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The energy that stands for the answers told last; None before the first."""
+        ...
+
+    @property
     def finished(self) -> str | None:
-        """Why the method itself has ended (trust region at its end, scan done), in words; None while it goes on."""
+        """Why the method itself has ended (trust region at its end, scan done); None while it goes on."""
         ...
 
     @property
@@ -71,6 +100,14 @@ class Optimizer(Protocol):
 
         Raises:
             ValueError: wrong shapes or values that are not finite; the state is unchanged.
+        """
+        ...
+
+    def preview(self, answers: Tell) -> Ask | None:
+        """What would be asked next if these were the answers; None if it would be finished. Changes nothing.
+
+        Raises:
+            ValueError: as `tell`.
         """
         ...
 
