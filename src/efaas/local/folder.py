@@ -17,8 +17,9 @@
     ├── result.json              the machine-readable summary
     └── convergence.png
 
-Only one `efaas run` may work in a folder; a lock that the kernel drops with the process keeps it so. Small files are
-replaced as a whole (written beside, synced, renamed), so that ``kill -9`` leaves the old or the new one.
+Only one `efaas run` may work in a folder; a lock that the kernel drops with the process keeps it so. Small
+files are replaced as a whole (written beside, synced, renamed), so that ``kill -9`` leaves the old or the new
+one.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ class RunFolder:
                     raise InputError("is not a folder; choose another --runs-dir", place=str(runs)) from None
                 continue
             except OSError as error:
-                raise InputError(f"cannot be made: {error.strerror}; choose another --runs-dir", place=str(path)) from None
+                raise InputError(
+                    f"cannot be made: {error.strerror}; choose another --runs-dir", place=str(path)
+                ) from None
             folder = cls(path)
             folder.lock()
             for part in ("devices", "sessions", "logs"):
@@ -286,5 +289,3 @@ def _chunks(bodies: Sequence[Mapping[str, Any]]) -> list[str]:
             chunks.append("")
         chunks[-1] += text
     return chunks
-
-

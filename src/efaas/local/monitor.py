@@ -1,7 +1,7 @@
 """Asks the QPU servers, gently, how they are: for the live table and for the report.
 
-One `Describe` a second to each server that listens. A server that does not answer keeps its last known values; whether
-it lives is the supervisor's business.
+One `Describe` a second to each server that listens. A server that does not answer keeps its last known
+values; whether it lives is the supervisor's business.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class Monitor:
 
     async def ask(self) -> None:
         """Ask every server once, all at the same time."""
-        await asyncio.gather(*(self._ask(device) for device in self._record.devices.values() if device.endpoint))
+        await asyncio.gather(
+            *(self._ask(device) for device in self._record.devices.values() if device.endpoint)
+        )
 
     async def close(self) -> None:
         """Close all channels."""
@@ -66,14 +68,15 @@ class Monitor:
             channel = grpc.aio.insecure_channel(device.endpoint)
             self._channels[device.name] = (device.endpoint, channel)
         try:
-            state = await qpu_pb2_grpc.QpuStub(channel).Describe(qpu_pb2.DescribeRequest(), timeout=_ANSWER_S)
+            stub = qpu_pb2_grpc.QpuStub(channel)  # type: ignore[no-untyped-call]
+            state = await stub.Describe(qpu_pb2.DescribeRequest(), timeout=_ANSWER_S)
         except grpc.RpcError:
             return
         take_description(self._record, device, state)
 
 
 def take_description(record: RunRecord, device: DeviceRecord, state: Any) -> None:
-    """Bring a device's record, and those of its sessions, up to what its server answered (a `DeviceState`)."""
+    """Bring a device's record, and those of its sessions, up to a `DeviceState` of its server."""
     if not device.failed and device.condition != "Restarting":
         device.condition = state.condition or device.condition
     device.calibration_epoch = state.calibration_epoch

@@ -1,11 +1,12 @@
 """Which device a session starts on: a pure function of what the sessions need and what the devices are.
 
-A device fits a session when it has enough qubits, carries the labels asked for and is not cordoned. Among those that
-fit, sessions are spread: the ones with the least choice are placed first, each on the device with the least load for
-its slots. Every other device that fits is listed behind, so that the runner can turn to it while its own one
-calibrates or is down.
+A device fits a session when it has enough qubits, carries the labels asked for and is not cordoned. Among
+those that fit, sessions are spread: the ones with the least choice are placed first, each on the device with
+the least load for its slots. Every other device that fits is listed behind, so that the runner can turn to it
+while its own one calibrates or is down.
 
-This is the seam for calibration-aware placement: the signature of `place` stays when `efaas.core.placement` decides.
+This is the seam for calibration-aware placement: the signature of `place` stays when `efaas.core.placement`
+decides.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The programs that a run consists of, and what it takes to start and end them well.
 
-Every child gets a process group of its own, so that Ctrl-C reaches the supervisor alone, which then ends the children
-in order. If the supervisor itself is killed, the kernel ends the children with it (on Linux, by their parent-death
-signal; QPU servers watch their parent on every system). What they say on stdout and stderr goes to a log file.
+Every child gets a process group of its own, so that Ctrl-C reaches the supervisor alone, which then ends the
+children in order. If the supervisor itself is killed, the kernel ends the children with it (on Linux, by
+their parent-death signal; QPU servers watch their parent on every system). What they say on stdout and stderr
+goes to a log file.
 
 `Programs` holds the command lines; tests put small scripts in their place.
 """
@@ -10,6 +11,7 @@ signal; QPU servers watch their parent on every system). What they say on stdout
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import os
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 LINE_LIMIT_BYTES = 1 << 20
-"""Longest progress line; a final result with a hundred thousand parameters takes 2 MB and is cut by the runner."""
+"""Longest progress line; longer ones are left out."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -80,13 +82,11 @@ async def start(
 
 
 async def end(process: asyncio.subprocess.Process, grace_s: float) -> None:
-    """Ask a child to end, and end it if it does not within `grace_s` seconds; its whole group goes with it."""
+    """Ask a child to end, and end it if it has not within `grace_s` seconds; its group goes with it."""
     if process.returncode is None:
         _signal_group(process, signal.SIGTERM)
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), grace_s)
-        except TimeoutError:
-            pass
     _signal_group(process, signal.SIGKILL)
     await process.wait()
 
@@ -136,7 +136,7 @@ class ProgressPipe:
 
 
 def last_line(log: Path) -> str:
-    """Last line of a log that says something, for the reason why a process ended; empty when there is none."""
+    """Last line of a log that says something, for why a process ended; empty when there is none."""
     try:
         with log.open("rb") as file:
             file.seek(0, os.SEEK_END)

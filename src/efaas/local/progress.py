@@ -1,11 +1,11 @@
 """What is known of a run while it goes on: one record a session, one a device.
 
 The supervisor writes into these records, views and reports read them. Runners speak JSON lines
-(`SessionRecord.apply` takes them); a user's program may write to the same pipe, so what arrives is looked at value by
-value and what makes no sense is left out, never trusted.
+(`SessionRecord.apply` takes them); a user's program may write to the same pipe, so what arrives is looked at
+value by value and what makes no sense is left out, never trusted.
 
-Histories are keyed by (session, evaluation): a runner that was started again tells the evaluations of its journal
-once more, and each counts once.
+Histories are keyed by (session, evaluation): a runner that was started again tells the evaluations of its
+journal once more, and each counts once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ _FROM_RUNNER = {state.value: state for state in State if state not in {State.SUS
 _TEXT_LIMIT = 2000
 
 _NUMBERS = (
-    "energy", "std_error", "best", "ttns_s", "ttns_device_s", "round_trip_s", "qpu_s", "calibration_age_s", "elapsed_s"
+    "energy", "std_error", "best", "ttns_s", "ttns_device_s", "round_trip_s", "qpu_s", "calibration_age_s",
+    "elapsed_s",
 )  # fmt: skip
 _INTEGERS = ("shots", "calibration_epoch")
 
@@ -97,7 +98,7 @@ class Evaluation:
             evaluation=evaluation,
             device=text(line.get("device")),
             **{name: number(line.get(name)) for name in _NUMBERS},  # type: ignore[arg-type]
-            **{name: integer(line.get(name)) for name in _INTEGERS},  # type: ignore[arg-type]
+            **{name: integer(line.get(name)) for name in _INTEGERS},
         )
 
 
@@ -119,7 +120,7 @@ class SessionRecord:
     exact: float | None = None
     """Exact ground-state energy, where it is known."""
     noisy_best: dict[str, Any] | None = None
-    """Best energy of the ansatz under the device's noise: energy, evaluations, seconds; or why it is not known."""
+    """Best energy of the ansatz under the device's noise with how it was found, or the reason why not."""
     history: dict[int, Evaluation] = field(default_factory=dict)
     """By evaluation number, each once."""
     iteration: int | None = None

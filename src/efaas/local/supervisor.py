@@ -1,22 +1,26 @@
 """Keeps the processes of a run going: a QPU server for each device, a runner for each session.
 
-All of them are started at once; a runner waits by itself for the address of its server. From then on each is kept by a
-coroutine of its own:
+All of them are started at once; a runner waits by itself for the address of its server. From then on each is
+kept by a coroutine of its own:
 
-- A **server** that ends is started again on its data folder, where its log has kept results, charges and clock.
-- A **runner** lost to a signal, or one that asks for it (exit code 75), is started again from its journal with the
-  next lease epoch, so that the one before is fenced off should it still live. A runner that fails ends its session.
+- A **server** that ends is started again on its data folder, where its log has kept results, charges and
+  clock.
+- A **runner** lost to a signal, or one that asks for it (exit code 75), is started again from its journal
+  with the next lease epoch, so that the one before is fenced off should it still live. A runner that fails
+  ends its session.
 - Restarts are bounded and wait longer each time; progress (a new evaluation) wipes the slate clean.
-- A device whose server cannot be kept up is given up; its sessions move to the next device that fits, or fail.
+- A device whose server cannot be kept up is given up; its sessions move to the next device that fits, or
+  fail.
 
 The supervisor decides nothing about quantum jobs. It writes what it learns into the records of
-`efaas.local.progress` and tells a `Listener` of changes. `stop` ends everything in order, runners first; what is on
-disk then is what `--resume` goes on from.
+`efaas.local.progress` and tells a `Listener` of changes. `stop` ends everything in order, runners first; what
+is on disk then is what `--resume` goes on from.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import time
@@ -25,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from efaas.local.folder import RunFolder
-from efaas.local.processes import ProgressPipe, Programs, end, last_line, start
+from efaas.local.processes import Programs, ProgressPipe, end, last_line, start
 from efaas.local.progress import FINAL, DeviceRecord, Evaluation, RunRecord, SessionRecord, State
 
 EXIT_BAD_INPUT = 2
@@ -48,6 +52,10 @@ class Timings:
     """Between asking a process to end and ending it."""
     address_poll_s: float = 0.02
     """Between two looks for a server's address file."""
+
+
+DEFAULT_PROGRAMS = Programs()
+DEFAULT_TIMINGS = Timings()
 
 
 class Listener(Protocol):
@@ -85,8 +93,8 @@ class Supervisor:
         listener: Listener,
         *,
         slots: dict[str, int],
-        programs: Programs = Programs(),  # noqa: B008  (frozen)
-        timings: Timings = Timings(),  # noqa: B008
+        programs: Programs = DEFAULT_PROGRAMS,
+        timings: Timings = DEFAULT_TIMINGS,
         session_ended: Callable[[SessionRecord], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self.folder = folder
@@ -121,7 +129,9 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as group:
                 if waiting:
-                    servers = [group.create_task(self._keep_server(device)) for device in self._needed(waiting)]
+                    servers = [
+                        group.create_task(self._keep_server(device)) for device in self._needed(waiting)
+                    ]
                 sessions = [group.create_task(self._keep_session(record)) for record in waiting]
                 if sessions:
                     await asyncio.wait(sessions)
@@ -219,7 +229,9 @@ class Supervisor:
         while not self.stopping:
             devices = [name for name in record.devices if not self.record.devices[name].failed]
             if not devices:
-                reasons = "; ".join(f"{name}: its server {self.record.devices[name].reason}" for name in record.devices)
+                reasons = "; ".join(
+                    f"{name}: its server {self.record.devices[name].reason}" for name in record.devices
+                )
                 self._end(record, State.FAILED, f"no device is left ({reasons})")
                 return
             evaluations = len(record.history)
@@ -230,7 +242,9 @@ class Supervisor:
                 lost = 0
             why = describe_exit(code, last_line(self.folder.log(record.key)))
             if self.record.devices[devices[0]].failed and len(devices) > 1:
-                self._listener.note(f"{record.shown} moves from {devices[0]}, which is given up, to {devices[1]}")
+                self._listener.note(
+                    f"{record.shown} moves from {devices[0]}, which is given up, to {devices[1]}"
+                )
                 continue
             if code not in {EXIT_TEMPORARY} and code >= 0:
                 record.bad_input = code == EXIT_BAD_INPUT
@@ -242,10 +256,8 @@ class Supervisor:
                 return
             record.restarts += 1
             self._change(record, State.PREPARING, f"restarting: its runner {why}")
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), self._backoff(lost))
-            except TimeoutError:
-                pass
 
     async def _run_once(self, record: SessionRecord, devices: list[str]) -> int:
         """One life of a runner; returns its exit code, negative for a signal."""
@@ -264,7 +276,9 @@ class Supervisor:
         }
         if (folder / "program.py").is_file():
             environment["EFAAS_PROGRAM"] = str(folder / "program.py")
-        process = await start(self._programs.runner, self.folder.log(record.key), environment, (pipe.child_end,))
+        process = await start(
+            self._programs.runner, self.folder.log(record.key), environment, (pipe.child_end,)
+        )
         pipe.close_child_end()
         listening = asyncio.create_task(self._listen(record, pipe))
         exited = asyncio.create_task(process.wait())

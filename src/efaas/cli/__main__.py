@@ -1,0 +1,5 @@
+"""``python -m efaas.cli`` is ``efaas``."""
+
+from efaas.cli import main
+
+main(prog_name="efaas")
