@@ -19,6 +19,7 @@ from efaas.devices.document import snapshot_from_json
 from efaas.devices.shipped import load_snapshot, snapshot_names
 from efaas.errors import EfaasError, ManifestError, ManifestFaults
 from efaas.local.placement import DEVICE_LABEL, DeviceOffer, SessionNeeds, place
+from efaas.problems import Hamiltonian, build_hamiltonian
 
 DEFAULT_DEVICES = ("manila-5", "guadalupe-16")
 """Models of the two devices of a manifest that brings none; larger ones take their place if needed."""
@@ -32,10 +33,13 @@ class SessionFacts:
     """Least number of qubits of its device."""
     declarative: bool
     """Whether it is a problem, an ansatz and an optimizer rather than a program."""
-    exact: float | None = None
-    """Exact ground-state energy, where the problem is small enough to know it."""
-    hartree: bool = False
-    """Whether energies are in Hartree."""
+    hamiltonian: Hamiltonian | None = None
+    """Of a declarative session."""
+
+    @property
+    def hartree(self) -> bool:
+        """Whether energies are in Hartree."""
+        return self.hamiltonian is not None and self.hamiltonian.unit == "Ha"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,16 +182,8 @@ def _facts(session: VQASession, documents: Documents) -> SessionFacts:
         _check_program(session, documents)
         return SessionFacts(asked, declarative=False)
     assert spec.problem is not None
-    # Imported here: SciPy behind it is for sessions that have a problem.
-    from efaas.problems import build_hamiltonian
-
     hamiltonian = build_hamiltonian(spec.problem)
-    return SessionFacts(
-        max(asked, hamiltonian.num_qubits),
-        declarative=True,
-        exact=None,
-        hartree=spec.problem.molecule is not None,
-    )
+    return SessionFacts(max(asked, hamiltonian.num_qubits), declarative=True, hamiltonian=hamiltonian)
 
 
 def _check_program(session: VQASession, documents: Documents) -> None:
@@ -242,7 +238,7 @@ def _placed(error: EfaasError, document: str) -> list[ManifestError]:
 def _warnings(documents: Documents) -> tuple[str, ...]:
     """Fields that a local run reads but cannot honour."""
     return tuple(
-        f"VQASession {_shown(session)}: spec.device.minFidelity is for the cluster's scheduler; no effect here"
+        f"VQASession {_shown(session)}: spec.device.minFidelity is for the cluster; it has no effect here"
         for session in documents.sessions
         if session.spec.device.min_fidelity is not None
     )

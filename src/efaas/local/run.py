@@ -22,6 +22,7 @@ from typing import Any, Protocol, TextIO
 
 from efaas.errors import InputError
 from efaas.local.best_energy import BestEnergies
+from efaas.local.exact import ExactEnergies
 from efaas.local.folder import RunFolder, finite, write_json
 from efaas.local.history import HistoryWriter, read_history
 from efaas.local.intake import Plan, is_noisy, make_plan, override, read_manifests
@@ -29,6 +30,9 @@ from efaas.local.processes import Programs
 from efaas.local.progress import DeviceRecord, Evaluation, RunRecord, SessionRecord, State
 from efaas.local.summary import summarize
 from efaas.local.supervisor import Listener, Supervisor, Timings
+
+_EXACT_PATIENCE_S = 60.0
+"""How long the report of a finished run waits for the exact energies."""
 
 _KEPT_STATES = frozenset({State.COMPLETED.value, State.EXPIRED.value})
 """Outcomes that a resumed run keeps; a failed session is tried again."""
@@ -95,8 +99,10 @@ def run(options: RunOptions, stdout: TextIO | None = None, stderr: TextIO | None
             _take_outcome(folder, session)
         earlier_s = float((folder.read_run().get("wall_s")) or 0.0)
         begun = time.monotonic()
+        exact = ExactEnergies(plan, record)
         with HistoryWriter(folder.history, known) as history:
-            asyncio.run(_supervised(options, folder, plan, record, history, stdout, stderr))
+            asyncio.run(_supervised(options, folder, plan, record, history, exact, stdout, stderr))
+        exact.wait(0.0 if record.interrupted else _EXACT_PATIENCE_S)
         record.wall_s = earlier_s + time.monotonic() - begun
         write_json(folder.path / "run.json", {**folder.read_run(), "wall_s": record.wall_s})
         _conclude(options, folder, plan, record, stdout, stderr)
@@ -138,7 +144,7 @@ def make_record(folder: RunFolder, plan: Plan, started: str) -> RunRecord:
     for session in plan.documents.sessions:
         facts = plan.facts[session.key]
         devices = tuple(plan.placement.get(session.key, ()))
-        record = SessionRecord(session.key, facts.qubits, devices, exact=facts.exact)
+        record = SessionRecord(session.key, facts.qubits, devices)
         if session.spec.suspend:
             record.state, record.reason = State.SUSPENDED, "spec.suspend is true"
         elif devices:
@@ -201,6 +207,7 @@ async def _supervised(
     plan: Plan,
     record: RunRecord,
     history: HistoryWriter,
+    exact: ExactEnergies,
     stdout: TextIO,
     stderr: TextIO,
 ) -> None:
@@ -220,14 +227,12 @@ async def _supervised(
         from efaas.local.monitor import Monitor
 
         monitor = Monitor(folder, record)
-        helpers: list[asyncio.Task[None]] = []
-
-        async def last_look() -> None:
-            await monitor.ask()
-
-        running = asyncio.create_task(supervisor.run(before_servers_end=last_look))
-        helpers.append(asyncio.create_task(_tick(view, history)))
-        helpers.append(asyncio.create_task(_watch(monitor)))
+        running = asyncio.create_task(supervisor.run(before_servers_end=monitor.ask))
+        helpers = [
+            asyncio.create_task(_tick(view, history)),
+            asyncio.create_task(_watch(monitor)),
+            asyncio.create_task(_later(exact)),
+        ]
         try:
             await running
         finally:
@@ -248,6 +253,12 @@ async def _watch(monitor: Any) -> None:
     # The first seconds belong to the start of the children; gRPC is imported after that.
     await asyncio.sleep(1.0)
     await monitor.run()
+
+
+async def _later(exact: ExactEnergies) -> None:
+    # Once the children have been started.
+    await asyncio.sleep(0.2)
+    exact.start()
 
 
 @contextlib.contextmanager

@@ -318,7 +318,10 @@ class Supervisor:
 
     def _settle(self, record: SessionRecord, code: int) -> None:
         """Hold what the runner said against how it ended: only both together end a session."""
-        if code == 0:
+        if self.stopping and not (code == 0 and record.result):
+            # It was asked to end; how it did so says nothing.
+            record.state = State.RUNNING
+        elif code == 0:
             state = record.state if record.state in FINAL else State.COMPLETED
             if state is State.COMPLETED and not record.result:
                 self._end(record, State.FAILED, "its runner ended without a result")
