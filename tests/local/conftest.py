@@ -12,7 +12,7 @@ from efaas.local.processes import Programs
 from efaas.local.supervisor import Timings
 
 SERVER = """
-    import os, signal, sys, time
+    import json, os, signal, sys, time
     arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
     data, address = arguments["--data"], arguments["--address-file"]
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -24,7 +24,7 @@ SERVER = """
         print("efaas-qpu: the device file is bad", file=sys.stderr)
         sys.exit(2)
     with open(address + ".new", "w") as file:
-        file.write("127.0.0.1:1")
+        json.dump({"endpoint": "127.0.0.1:1", "pid": os.getpid()}, file)
     os.rename(address + ".new", address)
     if plan == "dies once" and starts == 1:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -47,9 +47,10 @@ RUNNER = """
 
     def evaluated(number):
         energy = -1.0 + 1 / (number + 1)
-        tell(event="iteration", iteration=number, evaluation=number, energy=energy, std_error=0.01, best=energy,
-             ttns_s=0.001 * (number + 1), ttns_device_s=0.01, round_trip_s=0.002, qpu_s=1.5 * (number + 1),
-             shots=100 * (number + 1), device=qpus[0]["device"], calibration_age_s=10.0, calibration_epoch=1,
+        tell(event="iteration", iteration=number, evaluation=number, energy=energy, std_error=0.01,
+             best=energy, ttns_s=0.001 * (number + 1), ttns_device_s=0.01, round_trip_s=0.002,
+             qpu_s=1.5 * (number + 1), shots=100 * (number + 1),
+             device=qpus[0]["device"], calibration_age_s=10.0, calibration_epoch=1,
              elapsed_s=0.1 * (number + 1))
 
     tell(event="state", state="Preparing", reason="building")

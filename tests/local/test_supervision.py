@@ -109,7 +109,9 @@ def test_a_session_that_fails_says_why_and_the_run_exits_with_1(
     assert (outcome.session["state"], outcome.session["reason"]) == ("Failed", "the QPU gave up on a job")
 
 
-def test_a_session_that_reaches_a_limit_is_expired(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_that_reaches_a_limit_is_expired(
+    options: RunOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAKE_RUNNER", "expires")
     outcome = Outcome(options)
     assert outcome.code == 1

@@ -5,7 +5,7 @@
     runs/20260314-150926-h2/
     ├── manifest.yaml            the documents as they are run: defaults and overrides filled in
     ├── run.json                 when and by which version it was started
-    ├── devices/<name>/          device.yaml, token (mode 0600), address, the server's data
+    ├── devices/<name>/          device.yaml, token (mode 0600), address, data/ (the server's log)
     ├── sessions/<namespace>.<name>/
     │   ├── session.yaml         the VQASession
     │   ├── program.py           the user's program, if it has one
@@ -167,19 +167,21 @@ class RunFolder:
             folder.mkdir(exist_ok=True)
             wanted = device.spec.model.config_map
             extra = [body for (_, name), body in config_maps.items() if wanted and name == wanted.name]
-            _replace(folder / "device.yaml", _yaml([wire(device), *extra]))
+            replace_file(folder / "device.yaml", _yaml([wire(device), *extra]))
             self._write_token(folder / "token")
         for session in documents.sessions:
             folder = self.session(session.key)
             folder.mkdir(exist_ok=True)
             (folder / "journal").mkdir(exist_ok=True)
-            _replace(folder / "session.yaml", _yaml([wire(session)]))
+            replace_file(folder / "session.yaml", _yaml([wire(session)]))
             self._write_program(session, documents, folder)
         write_json(self.path / "run.json", run)
         # Last: a folder with a manifest is a run that can be resumed.
         bodies = [*map(wire, documents.devices), *config_maps.values(), *map(wire, documents.sessions)]
         for index, text in reversed(list(enumerate(_chunks(bodies)))):
-            _replace(self.path / ("manifest.yaml" if index == 0 else f"manifest-{index + 1:03}.yaml"), text)
+            replace_file(
+                self.path / ("manifest.yaml" if index == 0 else f"manifest-{index + 1:03}.yaml"), text
+            )
 
     def read_documents(self) -> Documents:
         """The documents as they are run.
@@ -208,7 +210,7 @@ class RunFolder:
         if program is None or program.script is None:
             return
         data = documents.config_maps[session.metadata.namespace, program.script.name]
-        _replace(folder / "program.py", data[program.script.key])
+        replace_file(folder / "program.py", data[program.script.key])
 
     # --- leases and outcomes ------------------------------------------------------------------------
 
@@ -219,7 +221,7 @@ class RunFolder:
             last = int(path.read_text())
         except (OSError, ValueError):
             last = 0
-        _replace(path, f"{last + 1}\n")
+        replace_file(path, f"{last + 1}\n")
         return last + 1
 
     def write_outcome(self, key: str, outcome: Mapping[str, Any]) -> None:
@@ -233,7 +235,7 @@ class RunFolder:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a file by a JSON document; not-a-number is written as null, which every reader knows."""
-    _replace(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    replace_file(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -256,7 +258,8 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
+    """Replace a small file as a whole, on disk when this returns."""
     beside = path.with_name(f".{path.name}.new")
     with beside.open("w", encoding="utf-8") as file:
         file.write(text)

@@ -28,9 +28,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from efaas.local.folder import RunFolder
+from efaas.local.folder import RunFolder, read_json, replace_file
 from efaas.local.processes import Programs, ProgressPipe, end, last_line, start
-from efaas.local.progress import FINAL, DeviceRecord, Evaluation, RunRecord, SessionRecord, State
+from efaas.local.progress import FINAL, DeviceRecord, Evaluation, RunRecord, SessionRecord, State, text
 
 EXIT_BAD_INPUT = 2
 EXIT_TEMPORARY = 75
@@ -158,13 +158,14 @@ class Supervisor:
             *self._programs.server,
             *("--device", str(folder / "device.yaml")),
             *("--data", str(folder / "data")),
-            *("--address-file", str(folder / "address")),
+            *("--address-file", str(folder / "address.json")),
             *("--token-file", str(folder / "token")),
             "--with-parent",
         )
         lost = 0
         while True:
-            (folder / "address").unlink(missing_ok=True)
+            for stale in ("address.json", "address"):
+                (folder / stale).unlink(missing_ok=True)
             started = time.monotonic()
             process = await start(command, log)
             address = asyncio.create_task(self._address(device))
@@ -189,14 +190,12 @@ class Supervisor:
             await asyncio.sleep(self._backoff(lost))
 
     async def _address(self, device: DeviceRecord) -> None:
-        """Wait for the address that a server writes once it listens."""
-        path = self.folder.device(device.name) / "address"
+        """Wait for the address that a server writes once it listens, and hand it to the runners."""
+        folder = self.folder.device(device.name)
         while True:
-            try:
-                endpoint = path.read_text().strip()
-            except OSError:
-                endpoint = ""
+            endpoint = text((read_json(folder / "address.json") or {}).get("endpoint"))
             if endpoint:
+                replace_file(folder / "address", endpoint + "\n")
                 device.endpoint, device.condition, device.reason = endpoint, "Ready", ""
                 self._listener.device_changed(device)
                 return
@@ -206,11 +205,12 @@ class Supervisor:
 
     async def _keep_session(self, record: SessionRecord) -> None:
         slot = self._slots[record.devices[0]]
-        if slot.locked():
-            self._change(record, State.PENDING, f"waits for a free slot on {record.devices[0]}")
         stopped = asyncio.create_task(self._stop.wait())
         acquired = asyncio.create_task(slot.acquire())
         try:
+            await asyncio.sleep(0)  # a free slot is taken at once
+            if not acquired.done():
+                self._change(record, State.PENDING, f"waits for a free slot on {record.devices[0]}")
             await asyncio.wait({stopped, acquired}, return_when=asyncio.FIRST_COMPLETED)
             if not self.stopping:
                 await self._run_to_its_end(record)
