@@ -1,0 +1,476 @@
+"""The session's way to its QPUs: jobs in, futures out; connections, failover and retries in between.
+
+A `Dispatcher` holds one connection at a time. Which QPU that is, is the business of `_choose` alone: the
+first of the list that answers (the session's own comes first), and the next one when it is lost. A submit
+on a living connection goes straight through in the caller's thread; everything that can wait (addresses,
+connecting, registering, trying again) is done by one thread of its own, so callers only ever wait for a
+future.
+
+What ends a job's future:
+
+- its result, wherever it came from: a job id names a computation, so a result that arrives late from a
+  connection that was given up is as good as any;
+- a fault of the request (`InputError`), or of the session on the server (`SessionEnded`), at once;
+- `JobFailed` that a retry can mend, after `RETRIES` more tries with the same job id, which is never charged
+  twice;
+- `QpuUnavailable` when no QPU of the list could be reached.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from efaas.core.identity import circuit_digest, job_id, observable_digest
+from efaas.errors import EfaasError, InputError, JobFailed, QpuUnavailable, SessionEnded
+from efaas.runner.environment import QpuTarget
+from efaas.runner.jobs import Connect, Connection, JobFuture, News, Request, Terms, connect_to_server
+
+if TYPE_CHECKING:
+    from efaas.client import JobResult
+
+RETRIES = 3
+"""Further tries of a job that the server gave up on with the word that a retry can help."""
+
+RETRY_DELAY_S = 0.2
+"""Wall seconds before such a try; doubles with each."""
+
+_POLL_S = 0.5
+"""Wall seconds between two looks at the address of the QPU in use: a server that was started anew has
+another."""
+
+
+@dataclass(eq=False)
+class _Task:
+    request: Request
+    future: JobFuture
+    cpu_s: float
+    connection: _Connected | None = None
+    tries: int = 0
+    not_before_s: float = 0.0
+
+
+@dataclass(eq=False)
+class _Connected:
+    connection: Connection
+    target: QpuTarget
+    endpoint: str
+    registered: set[str | bytes | Terms]
+    given_up: bool = False
+
+
+class Dispatcher:
+    """Carries the jobs of one session to its QPUs; see the module's text.
+
+    Args:
+        session: ``namespace/name``.
+        targets: QPUs that may be used, the session's own first.
+        news: hears about connections and waiting jobs.
+        lease_epoch: of this runner.
+        seed: of all shots of the session.
+        weight: fair-share weight.
+        max_calibration_age_s: device seconds; 0 leaves it to the device.
+        connect: makes a connection; tests bring their own.
+        patience_s: wall seconds that each QPU is waited for before the next one is tried.
+    """
+
+    def __init__(
+        self,
+        session: str,
+        targets: Sequence[QpuTarget],
+        news: News,
+        *,
+        lease_epoch: int = 0,
+        seed: int = 0,
+        weight: int = 1,
+        max_calibration_age_s: float = 0.0,
+        connect: Connect = connect_to_server,
+        patience_s: float = 30.0,
+    ) -> None:
+        self._session = session
+        self._targets = tuple(targets)
+        self._news = news
+        self._lease_epoch = lease_epoch
+        self._seed = seed
+        self._weight = weight
+        self._max_calibration_age_s = max_calibration_age_s
+        self._connect = connect
+        self._patience_s = patience_s
+        self._changed = threading.Condition()
+        # All below is read and written under `_changed`.
+        self._current: _Connected | None = None
+        self._preferred = 0
+        self._unlucky = 0
+        self._waiting: deque[_Task] = deque()
+        self._on_the_way: set[_Task] = set()
+        self._prepared: list[str | bytes | Terms] = []
+        self._closed = False
+        self._fatal: EfaasError | None = None
+        self._thread = threading.Thread(target=self._keep, name="dispatcher", daemon=True)
+        self._thread.start()
+
+    # --- callers ------------------------------------------------------------------------------------
+
+    def prepare(self, *things: str | bytes | Terms) -> None:
+        """Register programs and observables ahead of the first job, on whatever connection there will be."""
+        with self._changed:
+            self._prepared.extend(things)
+            self._changed.notify()
+
+    def submit(self, request: Request, *, cpu_s: float = 0.0) -> JobFuture:
+        """Send a job on its way; returns at once.
+
+        Args:
+            request: the job.
+            cpu_s: CPU seconds of the classical step that led to it, for fair sharing.
+        """
+        name = self.name(request)
+        task = _Task(request, JobFuture(name, self._cancel), cpu_s)
+        with self._changed:
+            if self._fatal is not None or self._closed:
+                task.future.set_exception(self._fatal or SessionEnded("the session is closed here"))
+                return task.future
+            connected = self._current
+            straight = connected is not None and not self._waiting and self._is_registered(connected, request)
+            if not straight:
+                self._waiting.append(task)
+                self._changed.notify()
+        if straight and connected is not None:
+            self._send(task, connected)
+        return task.future
+
+    def name(self, request: Request) -> str:
+        """The job id of a request."""
+        return job_id(
+            self._session,
+            request.evaluation,
+            circuit_digest(request.program),
+            [observable_digest(terms) for terms in request.observables],
+            request.parameters,
+            request.shots,
+            readout_mitigation=request.readout_mitigation,
+        )
+
+    def acknowledge(self, name: str) -> None:
+        """Tell the QPU in use that this job's result is on disk here."""
+        with self._changed:
+            connected = self._current
+        if connected is not None:
+            connected.connection.acknowledge(name)
+
+    @property
+    def device(self) -> str:
+        """The device in use; the session's own while there is no connection."""
+        with self._changed:
+            return (self._current.target if self._current else self._targets[self._preferred]).device
+
+    def close(self) -> None:
+        """Say goodbye to the QPU; futures without a result fail."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify()
+            connected, self._current = self._current, None
+        self._fail_all(SessionEnded("the session is closed here"))
+        if connected is not None:
+            connected.connection.close()
+
+    # --- the dispatcher's own thread ----------------------------------------------------------------
+
+    def _keep(self) -> None:
+        while True:
+            try:
+                if not self._step():
+                    return
+            except QpuUnavailable as error:
+                self._lost(error)
+            except EfaasError as error:
+                self._end(error)
+                return
+            except Exception as error:
+                self._end(JobFailed(f"the dispatcher of jobs failed: {error!r}"))
+                raise
+
+    def _step(self) -> bool:
+        """Do what is to be done now, then wait for more; False when closed."""
+        with self._changed:
+            if self._closed:
+                return False
+            connected = self._current
+        if connected is None:
+            connected = self._open()
+            if not self._use(connected):
+                return False
+        self._follow_address(connected)
+        try:
+            for thing in self._unprepared(connected):
+                self._register(connected, thing, quiet=True)
+            while (task := self._next_task()) is not None:
+                self._register_and_send(task, connected)
+        except SessionEnded:
+            if connected.given_up:  # by the stream's thread, which has closed it under our hands
+                return True
+            raise
+        with self._changed:
+            if not self._closed and self._current is connected and not self._is_due():
+                self._changed.wait(self._pause_s())
+        return True
+
+    def _use(self, connected: _Connected) -> bool:
+        """Make a new connection the current one; False, and it is closed, if nobody wants it any more."""
+        with self._changed:
+            if not self._closed:
+                self._current = connected
+                return True
+        _close_quietly(connected.connection)
+        return False
+
+    def _choose(self, attempt: int) -> QpuTarget:
+        """Which QPU to try: the preferred one, then the others in their order."""
+        return self._targets[(self._preferred + attempt) % len(self._targets)]
+
+    def _open(self) -> _Connected:
+        """Connect to the first QPU that answers.
+
+        Raises:
+            QpuUnavailable: none does.
+        """
+        troubles = []
+        for attempt in range(len(self._targets)):
+            target = self._choose(attempt)
+            self._news.say(f"connecting to {target.device}")
+            try:
+                connected = self._open_one(target)
+            except QpuUnavailable as error:
+                troubles.append(f"{target.device}: {error.message}")
+                continue
+            self._preferred = self._targets.index(target)
+            self._news.say(f"connected to {target.device} at {connected.endpoint}")
+            return connected
+        self._end(QpuUnavailable(f"no QPU could be reached ({'; '.join(troubles)})", place=self._session))
+        raise SessionEnded("the session is closed here")
+
+    def _open_one(self, target: QpuTarget) -> _Connected:
+        from efaas.client.exchange import SessionIdentity
+
+        deadline_s = time.monotonic() + self._patience_s
+        pause_s = 0.005
+        while not (endpoint := target.address()):
+            with self._changed:
+                if self._closed:
+                    raise SessionEnded("the session is closed here")
+                self._changed.wait(pause_s)
+            if time.monotonic() > deadline_s:
+                raise QpuUnavailable(f"its server wrote no address within {self._patience_s:g} s")
+            pause_s = min(2 * pause_s, 0.05)
+        identity = SessionIdentity(
+            self._session,
+            lease_epoch=self._lease_epoch,
+            token=target.token(),
+            seed=self._seed,
+            weight=self._weight,
+            max_calibration_age_s=self._max_calibration_age_s,
+        )
+        patience_s = max(1.0, deadline_s - time.monotonic())
+        return _Connected(self._connect(endpoint, identity, patience_s), target, endpoint, set())
+
+    def _follow_address(self, connected: _Connected) -> None:
+        """Leave a connection whose server was started anew at another address."""
+        address = connected.target.address()
+        if address and address != connected.endpoint:
+            self._lost(QpuUnavailable(f"its server listens at {address} now"), stay=True)
+            raise QpuUnavailable(f"{connected.target.device} has moved to {address}")
+
+    def _lost(self, error: QpuUnavailable, *, stay: bool = False) -> None:
+        """Give the connection up; its jobs wait for the next one."""
+        with self._changed:
+            connected, self._current = self._current, None
+            if connected is None:
+                return
+            connected.given_up = True
+            again = [task for task in self._on_the_way if task.connection is connected]
+            self._on_the_way.difference_update(again)
+            self._waiting.extendleft(sorted(again, key=lambda task: -task.request.evaluation))
+            if not stay:
+                self._preferred = (self._preferred + 1) % len(self._targets)
+                self._unlucky += 1
+            hopeless = self._unlucky > 2 * len(self._targets)
+        self._news.say(f"lost {connected.target.device}: {error.message}")
+        # Closing waits for an answer; a server that is gone gives none.
+        threading.Thread(target=_close_quietly, args=(connected.connection,), daemon=True).start()
+        if hopeless:
+            self._end(error)
+
+    def _end(self, error: EfaasError) -> None:
+        """No job can succeed any more."""
+        with self._changed:
+            self._fatal = fatal = self._fatal or error
+            self._closed = True
+            connected, self._current = self._current, None
+        self._fail_all(fatal)
+        if connected is not None:
+            threading.Thread(target=_close_quietly, args=(connected.connection,), daemon=True).start()
+
+    def _fail_all(self, error: EfaasError) -> None:
+        with self._changed:
+            tasks = [*self._waiting, *self._on_the_way]
+            self._waiting.clear()
+            self._on_the_way.clear()
+        for task in tasks:
+            self._settle(task, error)
+
+    # --- registering and sending --------------------------------------------------------------------
+
+    @staticmethod
+    def _is_registered(connected: _Connected, request: Request) -> bool:
+        return all(thing in connected.registered for thing in (request.program, *request.observables))
+
+    def _unprepared(self, connected: _Connected) -> list[str | bytes | Terms]:
+        with self._changed:
+            return [thing for thing in self._prepared if thing not in connected.registered]
+
+    def _register(self, connected: _Connected, thing: str | bytes | Terms, *, quiet: bool = False) -> None:
+        if thing in connected.registered:
+            return
+        try:
+            if isinstance(thing, tuple):
+                connected.connection.register_observable(thing)
+            else:
+                connected.connection.register_circuit(thing)
+        except InputError:
+            if not quiet:
+                raise
+            # The job that names it will fail with this error, and knows whom to tell.
+            with self._changed:
+                self._prepared.remove(thing)
+            return
+        with self._changed:
+            connected.registered.add(thing)
+
+    def _register_and_send(self, task: _Task, connected: _Connected) -> None:
+        try:
+            for thing in (task.request.program, *task.request.observables):
+                self._register(connected, thing)
+        except InputError as error:
+            self._settle(task, error)
+        except EfaasError:
+            with self._changed:
+                self._waiting.appendleft(task)
+            raise
+        else:
+            self._send(task, connected)
+
+    def _next_task(self) -> _Task | None:
+        with self._changed:
+            now_s = time.monotonic()
+            for task in self._waiting:
+                if task.not_before_s <= now_s:
+                    self._waiting.remove(task)
+                    return task
+        return None
+
+    def _is_due(self) -> bool:
+        now_s = time.monotonic()
+        return any(task.not_before_s <= now_s for task in self._waiting)
+
+    def _pause_s(self) -> float:
+        now_s = time.monotonic()
+        return min([_POLL_S, *(max(0.0, task.not_before_s - now_s) for task in self._waiting)])
+
+    def _send(self, task: _Task, connected: _Connected) -> None:
+        if task.future.cancel_wanted:
+            self._settle(task, JobFailed("the job was cancelled", place=f"job {task.future.id}"))
+            return
+        with self._changed:
+            task.connection = connected
+            task.tries += 1
+            self._on_the_way.add(task)
+        request = task.request
+        try:
+            job = connected.connection.submit(
+                circuit_digest(request.program),
+                request.parameters,
+                request.shots,
+                evaluation=request.evaluation,
+                observables=[observable_digest(terms) for terms in request.observables],
+                readout_mitigation=request.readout_mitigation,
+                per_shot=request.per_shot,
+                kind=request.kind,
+                cpu_s=task.cpu_s,
+                on_queued=self._news.queued,
+                on_started=lambda: self._news.started(connected.target.device),
+            )
+        except EfaasError as error:
+            self._ended(task, connected, None, error)
+            return
+        job.add_done_callback(lambda done: self._ended(task, connected, done, None))
+
+    def _cancel(self, future: JobFuture) -> None:
+        with self._changed:
+            waiting = next((task for task in self._waiting if task.future is future), None)
+            sent = next((task for task in self._on_the_way if task.future is future), None)
+            if waiting is not None:
+                self._waiting.remove(waiting)
+        if waiting is not None:
+            self._settle(waiting, JobFailed("the job was cancelled", place=f"job {future.id}"))
+        elif sent is not None and sent.connection is not None:
+            sent.connection.connection.cancel(future.id)
+
+    def _ended(self, task: _Task, connected: _Connected, job: Any, error: Exception | None) -> None:
+        """A job came to an end on a connection; runs in the stream's thread."""
+        if job is not None:
+            error = job.exception()
+        if error is None:
+            with self._changed:
+                self._on_the_way.discard(task)
+                self._unlucky = 0
+                if task in self._waiting:
+                    self._waiting.remove(task)
+            self._settle(task, job.result())
+            return
+        with self._changed:
+            if task.connection is not connected or task not in self._on_the_way:
+                return  # given up before; the job is on its way by another connection
+            self._on_the_way.discard(task)
+            lost = isinstance(error, QpuUnavailable) or (
+                connected.given_up and isinstance(error, SessionEnded)
+            )
+            again = lost or (isinstance(error, JobFailed) and error.retry and self._may_retry(task))
+            if again and not self._closed:
+                if not lost:
+                    task.not_before_s = time.monotonic() + RETRY_DELAY_S * 2.0 ** (task.tries - 1)
+                self._waiting.append(task)
+            in_use = self._current is connected
+        if not again or self._closed:
+            self._settle(task, error)
+        elif isinstance(error, QpuUnavailable) and in_use:
+            self._lost(error)
+        with self._changed:
+            self._changed.notify()
+
+    def _may_retry(self, task: _Task) -> bool:
+        return task.tries <= RETRIES and not task.future.cancel_wanted and not self._closed
+
+    @staticmethod
+    def _settle(task: _Task, outcome: JobResult | Exception) -> None:
+        if task.future.done():
+            return
+        try:
+            if isinstance(outcome, Exception):
+                task.future.set_exception(outcome)
+            else:
+                task.future.set_result(outcome)
+        except concurrent.futures.InvalidStateError:  # two connections brought it at once
+            pass
+
+
+def _close_quietly(connection: Connection) -> None:
+    with contextlib.suppress(EfaasError):
+        connection.close()
