@@ -1,0 +1,82 @@
+"""The device as it is now, for the live table, the operator, Prometheus and people."""
+
+from __future__ import annotations
+
+from efaas.api.wire import qpu_pb2 as wire
+from efaas_qpu.host import QpuHost
+from efaas_qpu.sessions import Session
+
+
+def duty_cycle(host: QpuHost) -> float:
+    """Device seconds of shots over the device time since the first job (QDC); 0 before it."""
+    state = host.ledger.state
+    if state.first_job_s is None:
+        return 0.0
+    elapsed = host.driver.clock.now_s() - state.first_job_s
+    return min(1.0, state.busy_s / elapsed) if elapsed > 0 else 0.0
+
+
+def condition(host: QpuHost) -> str:
+    """What the device does, in a word."""
+    if host.is_draining:
+        return "Draining"
+    if host.driver.calibrating:
+        return "Calibrating"
+    return "Ready" if host.worker else "WorkerStarting"
+
+
+def describe(host: QpuHost) -> wire.DeviceState:
+    """The answer to Describe."""
+    state, driver = host.ledger.state, host.driver
+    return wire.DeviceState(
+        device=host.device,
+        snapshot=host.snapshot,
+        qubits=host.qubits,
+        condition=condition(host),
+        calibration_epoch=driver.calibration_epoch,
+        calibration_age_s=driver.calibration_age_s,
+        clock_s=driver.clock.now_s(),
+        queue_depth=driver.queue_depth,
+        busy_s=state.busy_s,
+        calibrating_s=state.calibrating_s,
+        duty_cycle=duty_cycle(host),
+        worker=host.worker,
+        sessions=[_describe_session(host, session) for session in host.sessions.values()],
+    )
+
+
+def _describe_session(host: QpuHost, session: Session) -> wire.SessionState:
+    known = host.ledger.state.sessions.get(session.name)
+    described = wire.SessionState(
+        session=session.name,
+        jobs_done=known.jobs_done if known else 0,
+        shots=known.shots if known else 0,
+        qpu_s=known.qpu_s if known else 0.0,
+    )
+    jobs = [host.driver.jobs[name] for name in session.jobs]
+    waiting = [live for live in jobs if not live.holds_device and live.unclaimed is None]
+    if any(live.holds_device for live in jobs):
+        described.state = "Running"
+    elif waiting:
+        described.state = "Queued"
+    else:
+        described.state = "Classical" if session.outlet is not None else "Closed"
+    reports = [live.report for live in waiting if live.report is not None]
+    if reports:
+        first = min(reports, key=lambda report: report.position)
+        described.position = first.position + 1
+        described.estimated_start_s = first.estimated_start_s
+        described.reason = first.reason
+    return described
+
+
+def refresh_gauges(host: QpuHost) -> None:
+    """Bring the metrics that show a state up to date; called before they are read."""
+    metrics, state = host.metrics, host.ledger.state
+    metrics.queue_depth.set(host.driver.queue_depth)
+    metrics.sessions.set(len(host.sessions))
+    metrics.duty_cycle.set(duty_cycle(host))
+    metrics.calibration_epoch.set(host.driver.calibration_epoch)
+    metrics.calibration_age.set(host.driver.calibration_age_s)
+    metrics.kept_results.set(len(state.kept))
+    metrics.kept_bytes.set(state.kept_bytes)

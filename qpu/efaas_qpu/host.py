@@ -1,0 +1,369 @@
+"""The host of one QPU: sessions, what they registered, and their jobs.
+
+Handlers of streams call it with requests that are decoded and bounded; it checks what needs knowledge of
+the session and passes jobs to the `DeviceDriver`, which runs them as the core's machine decides.
+
+Jobs outlive streams: a job whose client is gone runs on, its result is kept, and the same submit on the
+    next stream
+gets it. The same submit while the job is under way changes nothing. A session's newest stream is its
+stream: an older one, which the client has lost or which belongs to a runner that was thought dead, is told
+so and ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from efaas.api.wire import qpu_pb2 as wire
+from efaas.core.identity import BLOCK_SHOTS
+from efaas.core.qpu import messages as core
+from efaas.errors import EfaasError
+from efaas_qpu.authentication import Authenticator, OpenDoor
+from efaas_qpu.driver import DeviceDriver, Engine, Machine
+from efaas_qpu.engine.messages import Prepared, WorkerFailed
+from efaas_qpu.jobs import LiveJob, live_job, queued_message
+from efaas_qpu.ledger import DurableLedger
+from efaas_qpu.limits import ServerLimits
+from efaas_qpu.metrics import Metrics
+from efaas_qpu.requests import Circuit, Hello, Observable, Refused, Submission
+from efaas_qpu.sessions import Outlet, Session
+
+logger = logging.getLogger(__name__)
+
+
+class QpuHost:
+    """See the module's text.
+
+    Args:
+        device: name of the device, for clients.
+        snapshot: name of its snapshot, for clients.
+        qubits: of the device.
+        machine: decides.
+        engine: simulates; started by the caller.
+        ledger: what was before.
+        time_scale: wall seconds for each device second; 0: as fast as it simulates.
+        version: of the server, for clients.
+        authenticator: who may speak for a session; everyone if not given.
+        limits: bounds.
+        metrics: where to count.
+        wall: a monotonic wall clock, seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str,
+        snapshot: str,
+        qubits: int,
+        machine: Machine,
+        engine: Engine,
+        ledger: DurableLedger,
+        time_scale: float = 0.0,
+        version: str = "",
+        authenticator: Authenticator | None = None,
+        limits: ServerLimits | None = None,
+        metrics: Metrics | None = None,
+        wall: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.device, self.snapshot, self.qubits, self.version = device, snapshot, qubits, version
+        self.limits = limits or ServerLimits()
+        self.metrics = metrics or Metrics()
+        self.worker = ""
+        """What the Aer worker says of itself; empty until it is up."""
+        self.is_draining = False
+        self.sessions: dict[str, Session] = {}
+        """Open sessions by name."""
+        self.ledger = ledger
+        self._engine = engine
+        self._authenticator = authenticator or OpenDoor()
+        self._wall = wall
+        self.driver = DeviceDriver(
+            machine,
+            engine,
+            ledger,
+            self.metrics,
+            time_scale=time_scale,
+            say=self._say,
+            ended=self._job_ended,
+            wall=wall,
+        )
+
+    # --- sessions ---------------------------------------------------------------------------------
+
+    async def open(self, hello: Hello, outlet: Outlet) -> Session:
+        """Take a session in, or back, and say welcome.
+
+        Raises:
+            Refused: wrong token, older lease epoch, another seed than before, or no room; ends the stream.
+        """
+        if not await self._authenticator.admits(hello.session, hello.token):
+            raise Refused(wire.UNAUTHENTICATED, "the token does not admit this session", place="hello.token")
+        if self.is_draining:
+            raise Refused(wire.DRAINING, "the server is about to end; connect again later", retry=True)
+        known = self.ledger.state.sessions.get(hello.session)
+        if known is not None and hello.lease_epoch < known.lease_epoch:
+            raise Refused(
+                wire.FENCED,
+                f"lease epoch {hello.lease_epoch} is older than {known.lease_epoch}, which owns the session",
+                place="hello.lease_epoch",
+            )
+        if known is not None and known.seed not in (None, hello.seed):
+            raise Refused(
+                wire.BAD_MESSAGE,
+                "the session had another seed before; keep the seed, or take a new name",
+                place="hello.session_seed",
+            )
+        session = self._take_in(hello, outlet)
+        if known is None or (known.seed, known.lease_epoch) != (hello.seed, hello.lease_epoch):
+            self.driver.entry.sessions[session.name] = (hello.seed, hello.lease_epoch)
+        welcome = wire.Welcome(
+            device=self.device,
+            qubits=self.qubits,
+            calibration_epoch=self.driver.calibration_epoch,
+            calibration_age_s=self.driver.calibration_age_s,
+            block_shots=BLOCK_SHOTS,
+            version=self.version,
+        )
+        session.say(wire.ServerMessage(welcome=welcome))
+        self.driver.feed(
+            core.SessionOpened(
+                self.driver.clock.now_s(),
+                session.name,
+                hello.tenant,
+                weight=float(hello.weight),
+                max_calibration_age_s=hello.max_calibration_age_s,
+                charged_shots=known.shots if known else 0,
+                charged_qpu_s=known.qpu_s if known else 0.0,
+            )
+        )
+        return session
+
+    def _take_in(self, hello: Hello, outlet: Outlet) -> Session:
+        session = self.sessions.get(hello.session)
+        if session is None:
+            if len(self.sessions) >= self.limits.sessions:
+                raise Refused(
+                    wire.LIMIT_REACHED, f"{self.limits.sessions} sessions are open already", retry=True
+                )
+            session = Session(hello.session, hello.tenant, hello.lease_epoch, hello.seed)
+            self.sessions[hello.session] = session
+        elif session.outlet is not None:
+            last_word = Refused(
+                wire.FENCED, "a newer stream of this session took over", place="hello.session"
+            )
+            session.outlet.end(last_word.to_wire())
+        if session.absence is not None:
+            session.absence.cancel()
+            session.absence = None
+        session.outlet, session.lease_epoch = outlet, hello.lease_epoch
+        return session
+
+    def leave(self, session: Session, outlet: Outlet) -> None:
+        """A stream has ended; unless another one took over, the session may come back for a while."""
+        if session.outlet is not outlet:
+            return
+        session.outlet = None
+        if self.sessions.get(session.name) is session and not self.is_draining:
+            loop = asyncio.get_running_loop()
+            session.absence = loop.call_later(self.limits.absence_s, self.close_session, session)
+
+    def close_session(self, session: Session) -> None:
+        """The session is done here: its waiting jobs are dropped; kept results stay until they make way."""
+        if self.sessions.get(session.name) is not session:
+            return
+        if session.absence is not None:
+            session.absence.cancel()
+        self.driver.feed(core.SessionClosed(self.driver.clock.now_s(), session.name))
+        for name in list(session.jobs):
+            live = self.driver.jobs.get(name)
+            if live is not None and not live.holds_device:
+                self.driver.drop(live, "dropped")
+        session.outlet = None
+        del self.sessions[session.name]
+
+    def _say(self, session: str, message: wire.ServerMessage) -> None:
+        here = self.sessions.get(session)
+        if here is not None:
+            here.say(message)
+
+    # --- registrations ----------------------------------------------------------------------------
+
+    async def register_circuit(self, session: Session, circuit: Circuit) -> None:
+        """Prepare a circuit and answer.
+
+        Raises:
+            Refused: the engine refused it, or no worker could be started.
+        """
+        try:
+            prepared = await self._engine.prepare(circuit.handle, circuit.program)
+        except WorkerFailed as error:
+            self.metrics.worker_failures.labels(error.how).inc()
+            raise Refused(
+                wire.WORKER_FAILED, error.message, place="circuit", retry=True, handle=circuit.handle
+            ) from None
+        except EfaasError as error:
+            raise Refused(
+                wire.BAD_CIRCUIT, error.message, place=error.place or "circuit", handle=circuit.handle
+            ) from None
+        session.circuits[circuit.handle] = prepared
+        session.circuits.move_to_end(circuit.handle)
+        if len(session.circuits) > self.limits.circuits:
+            session.circuits.popitem(last=False)
+        if prepared.prepare_s:
+            self.metrics.prepare_time.observe(prepared.prepare_s)
+        session.say(wire.ServerMessage(circuit=_registered(prepared)))
+
+    async def register_observable(self, session: Session, observable: Observable) -> None:
+        """Prepare an observable and answer.
+
+        Raises:
+            Refused: the engine refused it.
+        """
+        try:
+            bases = await self._engine.prepare_observable(observable.handle, observable.terms)
+        except EfaasError as error:
+            raise Refused(
+                wire.BAD_OBSERVABLE,
+                error.message,
+                place=error.place or "observable",
+                retry=error.retry,
+                handle=observable.handle,
+            ) from None
+        session.observables[observable.handle] = observable.terms
+        session.observables.move_to_end(observable.handle)
+        if len(session.observables) > self.limits.observables:
+            session.observables.popitem(last=False)
+        registered = wire.ObservableRegistered(handle=observable.handle, bases=bases)
+        session.say(wire.ServerMessage(observable=registered))
+
+    # --- jobs -------------------------------------------------------------------------------------
+
+    def submit(self, session: Session, submission: Submission) -> None:
+        """Queue a job, or answer with what is known of it.
+
+        Raises:
+            Refused: it names what is not registered, does not fit it, or is too much.
+        """
+        arrived_wall = self._wall()
+        if self._is_known(session, submission, arrived_wall):
+            return
+        name = submission.job_id
+        if self.is_draining:
+            raise Refused(wire.DRAINING, "the server is about to end; submit later", retry=True, job_id=name)
+        if len(session.jobs) >= self.limits.unfinished_jobs:
+            raise Refused(
+                wire.LIMIT_REACHED,
+                f"{self.limits.unfinished_jobs} jobs of this session have no result yet; await some",
+                retry=True,
+                job_id=name,
+            )
+        live = live_job(
+            submission,
+            session.circuit_of(submission),
+            session.number_of_bases(submission.observables),
+            session.name,
+            session.seed,
+            self.limits,
+            arrived_wall=arrived_wall,
+        )
+        self.driver.jobs[name] = live
+        session.jobs.add(name)
+        try:
+            self.driver.feed(core.JobSubmitted(self.driver.clock.now_s(), live.job, submission.cpu_s))
+        except BaseException:
+            self.driver.drop(live, "failed")
+            raise
+
+    def _is_known(self, session: Session, submission: Submission, arrived_wall: float) -> bool:
+        """Answer a submit of a job that has its result or is under way; False if it is neither."""
+        live = self.driver.jobs.get(submission.job_id)
+        kept = self.ledger.state.kept.get(submission.job_id)
+        if live is None and kept is None:
+            return False
+        before = live.submission.per_shot if live is not None else kept is not None and kept.per_shot
+        if before != submission.per_shot:
+            raise Refused(
+                wire.BAD_PARAMETERS,
+                f"the same job was submitted with per_shot {str(before).lower()}; use another evaluation",
+                place="submit.per_shot",
+                job_id=submission.job_id,
+            )
+        if live is None:
+            assert kept is not None
+            self._return_again(session, wire.Result.FromString(kept.result), arrived_wall)
+        elif live.cancelled:
+            raise Refused(
+                wire.CANCELLED,
+                "the job is being cancelled; submit it again after that",
+                retry=True,
+                job_id=live.job.id,
+            )
+        elif live.is_claimed_by(submission):
+            live.claim(submission)
+            self.driver.feed(core.JobSubmitted(self.driver.clock.now_s(), live.job, submission.cpu_s))
+        elif live.unclaimed is not None:
+            self._return_again(session, live.unclaimed, arrived_wall)
+        elif live.started_wall is not None:
+            session.say(wire.ServerMessage(started=wire.Started(job_id=live.job.id)))
+        elif live.report is not None:
+            session.say(queued_message(live.report))
+        return True
+
+    def _return_again(self, session: Session, result: wire.Result, arrived_wall: float) -> None:
+        again = wire.Result()
+        again.CopyFrom(result)
+        again.kept = True
+        again.timing.server_s = self._wall() - arrived_wall
+        self.metrics.results_returned_again.inc()
+        session.say(wire.ServerMessage(result=again))
+
+    def cancel(self, session: Session, job_id: str) -> None:
+        """Drop a job; ids that are unknown, finished or another session's are ignored."""
+        live = self.driver.jobs.get(job_id)
+        if live is None or live.job.session != session.name or live.cancelled:
+            return
+        live.cancelled = True
+        unclaimed = live.unclaimed is not None
+        self.driver.feed(core.JobCancelled(self.driver.clock.now_s(), job_id))
+        if unclaimed:
+            self.driver.drop(live, "cancelled")
+
+    def acknowledge(self, session: Session, job_id: str) -> None:
+        """A result is on its runner's disk; ids that are unknown or another session's are ignored."""
+        kept = self.ledger.state.kept.get(job_id)
+        if kept is not None and kept.session == session.name:
+            self.driver.entry.freed.append(job_id)
+            self.driver.commit()
+
+    def _job_ended(self, live: LiveJob) -> None:
+        session = self.sessions.get(live.job.session)
+        if session is not None:
+            session.jobs.discard(live.job.id)
+
+    async def drain(self) -> None:
+        """Take nothing new, let the running job end if it is quick, and end every stream."""
+        self.is_draining = True
+        self.driver.feed(core.DrainRequested(self.driver.clock.now_s(), drain=True))
+        if not await self.driver.settle(self.limits.drain_s):
+            logger.warning("the running job did not end in %g s; it will run again", self.limits.drain_s)
+        last_word = Refused(wire.DRAINING, "the server is ending; connect again later", retry=True).to_wire()
+        for session in self.sessions.values():
+            if session.absence is not None:
+                session.absence.cancel()
+            if session.outlet is not None:
+                session.outlet.end(last_word)
+
+
+def _registered(prepared: Prepared) -> wire.CircuitRegistered:
+    return wire.CircuitRegistered(
+        handle=prepared.handle,
+        parameters=prepared.parameters,
+        qubits=prepared.qubits,
+        duration_us=prepared.duration_us,
+        shot_s=prepared.shot_s,
+        layout=prepared.layout,
+        prepare_s=prepared.prepare_s,
+    )

@@ -1,0 +1,329 @@
+"""What the server must not forget: results, charges, lease epochs, calibrations, the device clock.
+
+`Ledger` is the state in memory, `Entry` what one event changes about it. `DurableLedger` writes each entry
+as one record of a log (`efaas.journal`) before anyone is told of it, so a charge and the result that it is
+for are in the log together or not at all. A server that is killed and started again reads the log and goes
+on: completed jobs are answered from it, nothing is charged twice.
+
+An entry is written when `commit` returns, which survives a kill of the process; it is on disk within a second
+(`flush`), which survives a loss of power. A result that is lost in that second is with its runner, who puts
+it on disk before asking for more.
+
+Everything is bounded: kept results by number and bytes, charge keys and sessions by number; what is oldest
+    makes way.
+When the log has grown by more than `log_bytes`, it is written anew from the state (`compact`).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from efaas.journal import Journal
+from efaas_qpu.limits import ServerLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A completed job's result."""
+
+    job_id: str
+    session: str
+    per_shot: bool
+    result: bytes
+    """A serialised wire.Result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """A charge; the same key is booked once."""
+
+    key: str
+    session: str | None
+    """None: nobody's, unbilled."""
+    qpu_s: float
+    shots: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRecord:
+    """What a calibration produced."""
+
+    epoch: int
+    at_s: float
+    """Device time at which it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is remembered of a session, whether it is here or not."""
+
+    seed: int | None = None
+    """Of its shots; None if it has not said hello since it was forgotten."""
+    lease_epoch: int = 0
+    jobs_done: int = 0
+    shots: int = 0
+    qpu_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Entry:
+    """What one event changes."""
+
+    clock_s: float
+    bookings: list[Booking] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
+    freed: list[str] = field(default_factory=list)
+    """Ids of results that need not be kept any more."""
+    sessions: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """(seed, lease epoch) of sessions that said hello."""
+    calibration: CalibrationRecord | None = None
+    busy_s: float = 0.0
+    """Device seconds of shots."""
+    calibrating_s: float = 0.0
+    """Device seconds of calibration."""
+    clock_changed: bool = False
+    """Whether the clock alone is worth writing down, as at the server's end."""
+
+    def is_empty(self) -> bool:
+        """Whether it changes nothing that is worth a record."""
+        return not (
+            self.clock_changed
+            or self.bookings
+            or self.kept
+            or self.freed
+            or self.sessions
+            or self.calibration
+            or self.busy_s
+            or self.calibrating_s
+        )
+
+
+class Ledger:
+    """The state, and how an entry changes it."""
+
+    def __init__(self, limits: ServerLimits) -> None:
+        self._limits = limits
+        self.clock_s = 0.0
+        """Device clock at the last entry."""
+        self.busy_s = 0.0
+        """Device seconds of shots, ever."""
+        self.calibrating_s = 0.0
+        """Device seconds of calibration, ever."""
+        self.first_job_s: float | None = None
+        """Device time of the first shots, for the duty cycle."""
+        self.unbilled_s = 0.0
+        """Device seconds booked on nobody."""
+        self.calibration: CalibrationRecord | None = None
+        """The last calibration; None: the device is as its snapshot says since time 0."""
+        self.sessions: OrderedDict[str, Known] = OrderedDict()
+        """By name, heard of longest ago first."""
+        self.kept: OrderedDict[str, Kept] = OrderedDict()
+        """Results by job id, oldest first."""
+        self.kept_bytes = 0
+        self._kept_of: dict[str, int] = {}
+        self._charged: OrderedDict[str, None] = OrderedDict()
+
+    def is_charged(self, key: str) -> bool:
+        """Whether a charge with this key was booked."""
+        return key in self._charged
+
+    def apply(self, entry: Entry) -> None:
+        """Take an entry into the state."""
+        self.clock_s = max(self.clock_s, entry.clock_s)
+        if entry.busy_s and self.first_job_s is None:
+            self.first_job_s = max(0.0, entry.clock_s - entry.busy_s)
+        self.busy_s += entry.busy_s
+        self.calibrating_s += entry.calibrating_s
+        self.calibration = entry.calibration or self.calibration
+        for name, (seed, lease_epoch) in entry.sessions.items():
+            self._remember(
+                name, replace(self.sessions.get(name, Known()), seed=seed, lease_epoch=lease_epoch)
+            )
+        for booking in entry.bookings:
+            self._book(booking)
+        for kept in entry.kept:
+            self._keep(kept)
+            known = self.sessions.get(kept.session, Known())
+            self._remember(kept.session, replace(known, jobs_done=known.jobs_done + 1))
+        for job_id in entry.freed:
+            self._free(job_id)
+
+    def _remember(self, name: str, known: Known) -> None:
+        self.sessions[name] = known
+        self.sessions.move_to_end(name)
+        while len(self.sessions) > self._limits.known_sessions:
+            self.sessions.popitem(last=False)
+
+    def _book(self, booking: Booking) -> None:
+        if booking.key in self._charged:
+            return
+        self._charged[booking.key] = None
+        while len(self._charged) > self._limits.charge_keys:
+            self._charged.popitem(last=False)
+        if booking.session is None:
+            self.unbilled_s += booking.qpu_s
+            return
+        known = self.sessions.get(booking.session, Known())
+        self._remember(
+            booking.session,
+            replace(known, shots=known.shots + booking.shots, qpu_s=known.qpu_s + booking.qpu_s),
+        )
+
+    def _keep(self, kept: Kept) -> None:
+        self._free(kept.job_id)
+        self.kept[kept.job_id] = kept
+        self.kept_bytes += len(kept.result)
+        self._kept_of[kept.session] = self._kept_of.get(kept.session, 0) + 1
+        if self._kept_of[kept.session] > self._limits.kept_results_of_session:
+            self._free(next(other.job_id for other in self.kept.values() if other.session == kept.session))
+        # The newest result always stays: its runner has not had it yet.
+        while len(self.kept) > 1 and (
+            len(self.kept) > self._limits.kept_results or self.kept_bytes > self._limits.kept_bytes
+        ):
+            self._free(next(iter(self.kept)))
+
+    def _free(self, job_id: str) -> None:
+        kept = self.kept.pop(job_id, None)
+        if kept is None:
+            return
+        self.kept_bytes -= len(kept.result)
+        self._kept_of[kept.session] -= 1
+        if not self._kept_of[kept.session]:
+            del self._kept_of[kept.session]
+
+    # --- as records -------------------------------------------------------------------------------
+
+    def snapshot(self) -> Iterator[dict[str, Any]]:
+        """The whole state as records; `restore` takes them back."""
+        yield {
+            "state": {
+                "clock_s": self.clock_s,
+                "busy_s": self.busy_s,
+                "calibrating_s": self.calibrating_s,
+                "first_job_s": self.first_job_s,
+                "unbilled_s": self.unbilled_s,
+                "calibration": [self.calibration.epoch, self.calibration.at_s] if self.calibration else None,
+                "sessions": [
+                    [name, known.seed, known.lease_epoch, known.jobs_done, known.shots, known.qpu_s]
+                    for name, known in self.sessions.items()
+                ],
+            }
+        }
+        keys = list(self._charged)
+        for first in range(0, len(keys), 1000):
+            yield {"charged": keys[first : first + 1000]}
+        for kept in self.kept.values():
+            yield {"kept": _kept_to_record(kept)}
+
+    def restore(self, record: Mapping[str, Any]) -> None:
+        """Take one record of the log: an entry, or a part of a snapshot."""
+        if "state" in record:
+            state = record["state"]
+            self.clock_s, self.busy_s = state["clock_s"], state["busy_s"]
+            self.calibrating_s, self.unbilled_s = state["calibrating_s"], state["unbilled_s"]
+            self.first_job_s = state["first_job_s"]
+            if state["calibration"]:
+                self.calibration = CalibrationRecord(*state["calibration"])
+            for name, *known in state["sessions"]:
+                self.sessions[name] = Known(*known)
+        elif "charged" in record:
+            self._charged.update(dict.fromkeys(record["charged"]))
+        elif "kept" in record:
+            self._keep(_kept_from_record(record["kept"]))
+        else:
+            self.apply(entry_from_record(record))
+
+
+def _kept_to_record(kept: Kept) -> list[Any]:
+    return [kept.job_id, kept.session, kept.per_shot, base64.b64encode(kept.result).decode()]
+
+
+def _kept_from_record(record: list[Any]) -> Kept:
+    job_id, session, per_shot, result = record
+    return Kept(job_id, session, per_shot, base64.b64decode(result))
+
+
+def entry_to_record(entry: Entry) -> dict[str, Any]:
+    """The entry as JSON-ready values, without what it does not change."""
+    record: dict[str, Any] = {"clock_s": entry.clock_s}
+    if entry.bookings:
+        record["bookings"] = [[b.key, b.session, b.qpu_s, b.shots, b.what] for b in entry.bookings]
+    if entry.kept:
+        record["results"] = [_kept_to_record(kept) for kept in entry.kept]
+    if entry.freed:
+        record["freed"] = entry.freed
+    if entry.sessions:
+        record["sessions"] = {name: list(values) for name, values in entry.sessions.items()}
+    if entry.calibration:
+        record["calibration"] = [entry.calibration.epoch, entry.calibration.at_s]
+    if entry.busy_s:
+        record["busy_s"] = entry.busy_s
+    if entry.calibrating_s:
+        record["calibrating_s"] = entry.calibrating_s
+    return record
+
+
+def entry_from_record(record: Mapping[str, Any]) -> Entry:
+    """The entry that `entry_to_record` wrote."""
+    return Entry(
+        clock_s=record["clock_s"],
+        bookings=[Booking(*values) for values in record.get("bookings", ())],
+        kept=[_kept_from_record(values) for values in record.get("results", ())],
+        freed=list(record.get("freed", ())),
+        sessions={name: (seed, epoch) for name, (seed, epoch) in record.get("sessions", {}).items()},
+        calibration=CalibrationRecord(*record["calibration"]) if "calibration" in record else None,
+        busy_s=record.get("busy_s", 0.0),
+        calibrating_s=record.get("calibrating_s", 0.0),
+    )
+
+
+class DurableLedger:
+    """The ledger with its log.
+
+    Args:
+        journal: the log; read at once.
+        limits: bounds of the ledger and of the log's growth.
+    """
+
+    def __init__(self, journal: Journal, limits: ServerLimits) -> None:
+        self._journal = journal
+        self._limits = limits
+        self._grown_bytes = 0
+        self._unsynced = False
+        self.state = Ledger(limits)
+        self.compactions = 0
+        for record in journal.records():
+            self.state.restore(record)
+        if len(journal):
+            self.compact()
+
+    def commit(self, entry: Entry) -> None:
+        """Write an entry and take it into the state; written means safe from a kill of this process."""
+        self._journal.append(entry_to_record(entry), durable=False)
+        self._unsynced = True
+        self.state.apply(entry)
+        self._grown_bytes += 256 + sum(len(kept.result) * 4 // 3 for kept in entry.kept)
+        if self._grown_bytes > self._limits.log_bytes:
+            self.compact()
+
+    def compact(self) -> None:
+        """Write the log anew from the state; atomic."""
+        self._journal.replace(self.state.snapshot())
+        self._grown_bytes = 0
+        self._unsynced = False
+        self.compactions += 1
+
+    def flush(self) -> None:
+        """Return when everything committed is on disk; may run in another thread."""
+        if self._unsynced:
+            self._unsynced = False
+            self._journal.flush()
+
+    def close(self) -> None:
+        """Flush and give the log up."""
+        self._journal.close()

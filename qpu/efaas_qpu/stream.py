@@ -1,0 +1,214 @@
+"""Streams of clients: bytes in, requests to the host, messages out.
+
+The handler is thin: read, `decode` (which bounds and checks), call the host, answer a refusal. It takes raw
+    bytes from
+gRPC, so that bytes which are no message get an answer of the protocol rather than a broken stream. A fault
+of the program in handling one message ends that stream with INTERNAL and nothing else.
+
+Messages of one stream are handled in order; while a circuit is prepared, later messages of that stream
+wait, and results still go out. What goes out is queued for the client up to a bound; a client that does not
+read loses its stream, not its results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from efaas.api.wire import qpu_pb2 as wire
+from efaas_qpu.description import describe
+from efaas_qpu.host import QpuHost
+from efaas_qpu.requests import (
+    Acknowledge,
+    Cancel,
+    Circuit,
+    Close,
+    Hello,
+    Observable,
+    Refused,
+    Request,
+    Submission,
+    decode,
+)
+from efaas_qpu.sessions import Session
+
+logger = logging.getLogger(__name__)
+
+SERVICE = "efaas.qpu.v1alpha1.Qpu"
+
+_FLUSH_S = 1.0
+"""Wall seconds that a client has to read what it was sent before its stream ends."""
+
+
+class StreamOutlet:
+    """The outgoing half of a stream; see `efaas_qpu.sessions.Outlet`."""
+
+    def __init__(self, host: QpuHost, handler: asyncio.Task[Any]) -> None:
+        self._host = host
+        self._handler = handler
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._filled = asyncio.Event()
+        self.is_ended = False
+        """Whether the host ended the stream; its handler was cancelled for that."""
+
+    def send(self, message: wire.ServerMessage) -> None:
+        """Queue a message; past the bounds of what may wait the stream is ended."""
+        if self.is_ended:
+            return
+        self._queue(message)
+        limits = self._host.limits
+        if self._waiting_bytes > limits.waiting_bytes or len(self._waiting) > limits.waiting_messages:
+            logger.warning("a client does not read; its stream is dropped")
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            self.end(None)
+
+    def _queue(self, message: wire.ServerMessage) -> None:
+        if message.HasField("error"):
+            code = wire.ErrorCode.Name(message.error.code)
+            self._host.metrics.stream_errors.labels(code).inc()
+        data = message.SerializeToString()
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        self._filled.set()
+
+    def end(self, last_word: wire.ServerMessage | None) -> None:
+        """End the stream after what is queued and `last_word`."""
+        if self.is_ended:
+            return
+        if last_word is not None:
+            self._queue(last_word)
+        self.is_ended = True
+        self._handler.cancel()
+
+    async def write_all(self, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        """Write what is queued, for ever."""
+        while True:
+            while self._waiting:
+                data = self._waiting[0]
+                await context.write(data)
+                # Only now: a flush waits for the deque to run empty.
+                self._waiting.popleft()
+                self._waiting_bytes -= len(data)
+            self._filled.clear()
+            await self._filled.wait()
+
+    async def flush(self, writer: asyncio.Task[None]) -> None:
+        """Wait until what is queued is written, the writer fails, or the client takes too long."""
+        deadline = asyncio.get_running_loop().time() + _FLUSH_S
+        while self._waiting and not writer.done() and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.002)
+
+
+class QpuService:
+    """The gRPC service; see the module's text."""
+
+    def __init__(self, host: QpuHost) -> None:
+        self._host = host
+        self._streams = 0
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """What a gRPC server registers."""
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            # Raw bytes both ways: see the module's text.
+            "Session": grpc.stream_stream_rpc_method_handler(self.session),
+            "Describe": grpc.unary_unary_rpc_method_handler(self.describe),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    async def describe(self, request: bytes, context: Any) -> bytes:  # noqa: ARG002
+        """The device as it is now."""
+        return describe(self._host).SerializeToString()
+
+    async def session(self, requests: Any, context: Any) -> None:  # noqa: ARG002
+        """One client's stream, from hello to its end."""
+        host = self._host
+        handler = asyncio.current_task()
+        assert handler is not None
+        if self._streams >= host.limits.streams:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{host.limits.streams} streams are open already"
+            )
+        self._streams += 1
+        host.metrics.streams.inc()
+        outlet = StreamOutlet(host, handler)
+        writer = asyncio.create_task(outlet.write_all(context))
+        session: Session | None = None
+        try:
+            session = await self._greet(context, outlet)
+            while await self._handle_next(context, session, outlet):
+                pass
+        except Refused as refusal:
+            outlet.send(refusal.to_wire())
+        except asyncio.CancelledError:
+            if not outlet.is_ended:
+                raise
+            # Ended by the host: the cancellation was its way to interrupt the reading, and is over.
+            handler.uncancel()
+        except Exception:
+            logger.exception("a stream ended by a fault of the server")
+            error = wire.Error(code=wire.INTERNAL, message="the server failed on this message", retry=True)
+            outlet.send(wire.ServerMessage(error=error))
+        finally:
+            if session is not None:
+                host.leave(session, outlet)
+            self._streams -= 1
+            host.metrics.streams.dec()
+            with contextlib.suppress(asyncio.CancelledError):
+                await outlet.flush(writer)
+            writer.cancel()
+            await asyncio.wait({writer})
+            if not writer.cancelled():
+                writer.exception()  # the client is gone; nobody needs to hear of it
+
+    async def _greet(self, context: Any, outlet: StreamOutlet) -> Session:
+        try:
+            data = await asyncio.wait_for(context.read(), self._host.limits.hello_s)
+        except TimeoutError:
+            raise Refused(wire.BAD_MESSAGE, "no hello came in time", place="hello", retry=True) from None
+        if not isinstance(data, bytes):
+            raise Refused(wire.BAD_MESSAGE, "the stream ended before hello", place="hello", retry=True)
+        hello = decode(data, None, self._host.limits)
+        assert isinstance(hello, Hello)
+        return await self._host.open(hello, outlet)
+
+    async def _handle_next(self, context: Any, session: Session, outlet: StreamOutlet) -> bool:
+        """Handle one message; whether the stream goes on."""
+        data = await context.read()
+        if not isinstance(data, bytes):  # grpc.aio.EOF
+            return False
+        try:
+            request = decode(data, session.name, self._host.limits)
+            return await self._carry_out(request, session)
+        except Refused as refusal:
+            if refusal.ends_stream:
+                raise
+            outlet.send(refusal.to_wire())
+            return True
+
+    async def _carry_out(self, request: Request, session: Session) -> bool:
+        host = self._host
+        match request:
+            case Submission():
+                host.submit(session, request)
+            case Acknowledge(job_id):
+                host.acknowledge(session, job_id)
+            case Cancel(job_id):
+                host.cancel(session, job_id)
+            case Circuit():
+                await host.register_circuit(session, request)
+            case Observable():
+                await host.register_observable(session, request)
+            case Close():
+                host.close_session(session)
+                return False
+            case Hello():
+                raise AssertionError("decode lets one hello through")
+        return True
