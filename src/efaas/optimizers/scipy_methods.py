@@ -169,7 +169,7 @@ class Powell(ScipyMethod):
 
 
 def _minimiser(method: str, initial: Vector, options: Mapping[str, Any]) -> Minimiser:
-    # Slow to import, hence here; and on the caller's side, so that a missing SciPy is not a failure to minimise.
+    # Slow to import, hence here; and on the caller's side, so that a missing SciPy is no failure to minimise.
     from scipy.optimize import minimize
 
     def minimise(objective: Objective) -> tuple[Vector, str]:

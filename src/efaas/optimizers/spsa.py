@@ -37,9 +37,10 @@ STABILITY = 10.0
 """A, in iterations: keeps first steps from dwarfing later ones; Spall advises a tenth of the iterations."""
 FIRST_STEP = 0.2
 """Mean change of each parameter in the first step, in radians, that calibration aims at."""
-LONGEST_STEP = 1.0
-"""Longest step of QN-SPSA before the learning rate, as a 2-norm in radians: where the metric estimate is
-nearly singular, its inverse says nothing about how far the model holds."""
+LONGEST_STEP = 0.1
+"""Longest step of QN-SPSA, in radians a parameter (root mean square). Where the metric estimate is nearly
+singular its inverse asks for steps far beyond the reach of any local model; without this bound the method
+does not converge at its default learning rate."""
 
 _STEPS, _CALIBRATION, _METRIC_1, _METRIC_2 = range(4)
 
@@ -239,11 +240,12 @@ class QnSpsa(AskTell):
         # The root of the square takes the absolute value of each eigenvalue: a metric is not negative.
         eigenvalues, vectors = np.linalg.eigh(metric)
         step = vectors @ ((vectors.T @ gradient) / (np.abs(eigenvalues) + self._regularization))
-        length = math.sqrt(float(step @ step))
+        step = self._learning_rate * step
+        length = math.sqrt(float(step @ step) / step.size)
         if length > LONGEST_STEP:
             step = step * (LONGEST_STEP / length)
         self._metric = frozen(metric)
-        self._point = frozen(self._point - self._learning_rate * step)
+        self._point = frozen(self._point - step)
         self._iteration += 1
 
 
