@@ -78,8 +78,12 @@ RUNNER = """
             sys.exit(75)
         if plan == "is killed at every evaluation":
             os.kill(os.getpid(), signal.SIGKILL)
-        if number == 2 and plan.startswith("waits"):
+        if number == 2 and plan == "waits":
             time.sleep(60)
+        if plan == "takes half a second":
+            time.sleep(0.1)
+    if plan == "writes its problem":
+        open(os.path.join(os.environ["EFAAS_JOURNAL"], "..", "problem.json"), "w").close()
     tell(event="finished", result={"energy": -0.9, "std_error": 0.002, "iterations": 6, "parameters": [0.5]})
     tell(event="state", state="Completed", reason="")
 """

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -270,3 +271,57 @@ def _alive(folder: Path) -> list[str]:
         return True
 
     return [pid for pid in _lines(folder / "devices" / "left" / "data" / "starts") if lives(pid)]
+
+
+def test_the_best_energy_under_noise_is_found_once_and_reported(
+    options: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "best.py"
+    script.write_text('print(\'{"energy": -0.91, "parameters": [1.0], "evaluations": 12, "seconds": 0.5}\')')
+    monkeypatch.setenv("FAKE_RUNNER", "writes its problem")
+    programs = replace(options.programs, best_energy=(sys.executable, "-S", "-E", str(script)))
+    outcome = Outcome(replace(options, programs=programs))
+    wanted = {
+        "energy": -0.91,
+        "difference": pytest.approx(0.01),
+        "difference_std_errors": pytest.approx(5.0),
+        "evaluations": 12,
+        "seconds": 0.5,
+        "reason": "",
+    }
+    assert outcome.session["noisy_best"] == wanted
+    script.write_text("raise SystemExit('not asked again')")
+    again = Outcome(replace(options, programs=programs, files=(), name=None, resume=str(outcome.folder)))
+    assert again.session["noisy_best"] == wanted
+
+
+def test_a_best_energy_that_cannot_be_found_costs_no_more_than_its_line(
+    options: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "best.py"
+    script.write_text("raise SystemExit('the circuit is too wide')")
+    monkeypatch.setenv("FAKE_RUNNER", "writes its problem")
+    programs = replace(options.programs, best_energy=(sys.executable, "-S", "-E", str(script)))
+    outcome = Outcome(replace(options, programs=programs))
+    assert outcome.code == 0
+    assert outcome.session["noisy_best"]["reason"] == "the circuit is too wide"  # type: ignore[index]
+
+
+def test_on_a_terminal_there_is_a_table_and_then_the_report(
+    options: RunOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_RUNNER", "takes half a second")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    assert run(replace(options, json=False), out, io.StringIO()) == 0
+    shown = out.getvalue()
+    for text in ("Session", "TTNS p50", "Running", "Completed", "result.json"):
+        assert text in shown
+    # While it ran, and after.
+    assert shown.count("energy") < shown.count("QDC")

@@ -33,9 +33,6 @@ STATE_STYLES = {
 }
 """Mark and style of each state; the word is always written too, so nothing hangs on colour."""
 
-_RECENT = 200
-"""Evaluations that the TTNS in the table looks back on."""
-
 
 class LiveView:
     """A `Listener` that keeps a table on the terminal up to date.
@@ -107,14 +104,13 @@ def _sessions(record: RunRecord, wide: bool, room: int) -> RenderableType:
         else list(record.sessions.values())
     )
     for session in sessions[:room]:
-        recent = [e.ttns_s for e in session.evaluations()[-_RECENT:] if e.ttns_s is not None]
         table.add_row(
             _named(session),
             "–" if session.iteration is None else str(session.iteration + 1),
             words.energy_with_error(session.energy, session.std_error),
             words.energy(session.best),
             *([words.energy(session.exact)] if wide else []),
-            words.duration(percentile(recent, 50)),
+            words.duration(percentile(session.recent_ttns_s, 50)),
             words.duration(session.qpu_s) if session.qpu_s else "–",
         )
     # The line under each session spans the table, which columns cannot.

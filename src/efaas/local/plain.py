@@ -77,7 +77,7 @@ class PlainView:
 
     def _progress(self, record: SessionRecord) -> None:
         best = f"best {words.energy(record.best)}"
-        ttns = f"TTNS p50 {words.duration(percentile(record.samples('ttns_s'), 50))}"
+        ttns = f"TTNS p50 {words.duration(percentile(record.recent_ttns_s, 50))}"
         energy = words.energy_with_error(record.energy, record.std_error)
         self._line(record.shown, f"iteration {(record.iteration or 0) + 1}, energy {energy}, {best}, {ttns}")
 

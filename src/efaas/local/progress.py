@@ -11,6 +11,7 @@ journal once more, and each counts once.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -44,6 +45,7 @@ FINAL = frozenset({State.COMPLETED, State.FAILED, State.EXPIRED})
 
 _FROM_RUNNER = {state.value: state for state in State if state not in {State.SUSPENDED, State.INTERRUPTED}}
 _TEXT_LIMIT = 2000
+_RECENT = 200
 
 _NUMBERS = (
     "energy", "std_error", "best", "ttns_s", "ttns_device_s", "round_trip_s", "qpu_s", "calibration_age_s",
@@ -133,6 +135,8 @@ class SessionRecord:
     calibration_epoch: int | None = None
     queue_position: int = 0
     """Of its first waiting job; 0 when none waits."""
+    recent_ttns_s: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    """Wall seconds, of the last evaluations: what the live table looks back on."""
     result: dict[str, Any] = field(default_factory=dict)
     """What the runner said at its end."""
     restarts: int = 0
@@ -188,6 +192,8 @@ class SessionRecord:
             value = getattr(evaluation, name)
             if value is not None:
                 setattr(self, name, value)
+        if evaluation.ttns_s is not None:
+            self.recent_ttns_s.append(evaluation.ttns_s)
         self.device = evaluation.device or self.device
         self.qpu_s = max(self.qpu_s, evaluation.qpu_s or 0.0)
         self.shots = max(self.shots, evaluation.shots or 0)

@@ -222,7 +222,7 @@ async def _supervised(
         timings=options.timings,
         session_ended=best.find,
     )
-    with _signals(supervisor, record), _view(options, record, stdout, stderr) as view:
+    with _view(options, record, stdout, stderr) as view, _signals(supervisor, record, view):
         recorder.view = view
         from efaas.local.monitor import Monitor
 
@@ -262,7 +262,7 @@ async def _later(exact: ExactEnergies) -> None:
 
 
 @contextlib.contextmanager
-def _signals(supervisor: Supervisor, record: RunRecord) -> Iterator[None]:
+def _signals(supervisor: Supervisor, record: RunRecord, view: View) -> Iterator[None]:
     """Ctrl-C, SIGTERM and a closed terminal end the run in order; a second one ends it at once."""
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -270,6 +270,7 @@ def _signals(supervisor: Supervisor, record: RunRecord) -> Iterator[None]:
     def interrupt() -> None:
         record.interrupted = True
         supervisor.stop()
+        view.note("ending; once more to end at once")
         for number in numbers:
             loop.remove_signal_handler(number)
 

@@ -83,7 +83,7 @@ class Supervisor:
         listener: is told of changes.
         programs: what to start.
         timings: how patient to be.
-        session_ended: started for each session that has come to its own end, and awaited with it.
+        session_ended: awaited beside the rest for each session that has come to its own end.
     """
 
     def __init__(
@@ -125,23 +125,18 @@ class Supervisor:
             before_servers_end: awaited when all sessions have ended and the servers still answer.
         """
         waiting = [record for record in self.record.sessions.values() if not record.state.ended]
-        servers: list[asyncio.Task[None]] = []
-        try:
-            async with asyncio.TaskGroup() as group:
-                if waiting:
-                    servers = [
-                        group.create_task(self._keep_server(device)) for device in self._needed(waiting)
-                    ]
-                sessions = [group.create_task(self._keep_session(record)) for record in waiting]
-                if sessions:
-                    await asyncio.wait(sessions)
+        kept = [record for record in self.record.sessions.values() if record.state in FINAL]
+        async with asyncio.TaskGroup() as group:
+            servers = [group.create_task(self._keep_server(device)) for device in self._needed(waiting)]
+            sessions = [group.create_task(self._keep_session(record, group)) for record in waiting]
+            for record in kept:
+                group.create_task(self._after_its_end(record))
+            if sessions:
+                await asyncio.wait(sessions)
                 if before_servers_end is not None and not self.stopping:
                     await before_servers_end()
-                self._stop.set()
-                for server in servers:
-                    server.cancel()
-        finally:
-            self._stop.set()
+            for server in servers:
+                server.cancel()
 
     def _needed(self, sessions: list[SessionRecord]) -> list[DeviceRecord]:
         """Devices that some session may run on; the others are not started."""
@@ -203,7 +198,7 @@ class Supervisor:
 
     # --- sessions -----------------------------------------------------------------------------------
 
-    async def _keep_session(self, record: SessionRecord) -> None:
+    async def _keep_session(self, record: SessionRecord, group: asyncio.TaskGroup) -> None:
         slot = self._slots[record.devices[0]]
         stopped = asyncio.create_task(self._stop.wait())
         acquired = asyncio.create_task(slot.acquire())
@@ -221,8 +216,22 @@ class Supervisor:
             acquired.cancel()
         if self.stopping and record.state not in FINAL:
             self._change(record, State.INTERRUPTED, "")
-        if record.state in FINAL and self._session_ended is not None and not self.stopping:
-            await self._session_ended(record)
+        if record.state in FINAL:
+            group.create_task(self._after_its_end(record))
+
+    async def _after_its_end(self, record: SessionRecord) -> None:
+        """What is owed to a session that has ended, unless the run is to end."""
+        if self._session_ended is None or self.stopping:
+            return
+        owed = asyncio.create_task(self._session_ended(record))
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({owed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            owed.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await owed
 
     async def _run_to_its_end(self, record: SessionRecord) -> None:
         lost = 0
