@@ -40,6 +40,7 @@ from efaas_qpu.engine.plan import (
     choose_method,
     confusion_inverses,
 )
+from efaas_qpu.engine.sampling import DensityMeasurement
 from efaas_qpu.engine.simulator import Timing, choose_simulator
 
 _TABLE_QUBITS = 12
@@ -201,11 +202,30 @@ class Engine:
         """Exact expectation values (what infinitely many shots would give), shape (sets, observables)."""
         plan = self._plan(circuit)
         tables = self._tables(plan, observables, mitigated=readout_mitigation)
-        table = self.probabilities(circuit, parameters, tables.grouping.bases)
         values = np.tile(np.array(tables.grouping.constants), (len(parameters), 1))
-        for basis in range(len(tables.grouping.bases)):
+        bases = tables.grouping.bases
+        measurement = plan.measurement(bases) if plan.method == DENSITY_MATRIX else None
+        if isinstance(measurement, DensityMeasurement) and tables.weights is not None:
+            dual = measurement.dual(tables.weights)
+            if dual is not None:
+                states, _ = self._simulator.states(plan.state_program(), parameters)
+                values += np.array(states, dtype=complex).reshape(len(states), -1).view(np.float64) @ dual.T
+                return values
+        table = self.probabilities(circuit, parameters, bases)
+        for basis in range(len(bases)):
             values += table[:, basis] @ self._weights(tables, basis, table.shape[2]).T
         return values
+
+    def frequencies(self, circuit: str) -> NDArray[np.float64] | None:
+        """Frequency of the energy in each parameter, shape (parameters,).
+
+        None if some parameter sits in no or in several angles, or not linearly: the energy is then no
+        sinusoid in it.
+        """
+        angles = self._plan(circuit).state_program().angles
+        if not angles.affine or np.any(np.count_nonzero(angles.matrix, axis=0) != 1):
+            return None
+        return np.asarray(np.abs(angles.matrix.sum(axis=0)), dtype=np.float64)
 
     def _check(self, plan: Plan, request: Execute) -> NDArray[np.float64]:
         parameters = np.ascontiguousarray(request.parameters, dtype=np.float64)

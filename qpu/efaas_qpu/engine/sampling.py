@@ -77,6 +77,19 @@ class DensityMeasurement:
         )
         return np.stack([self._contract(paired, basis) for basis in self._maps])
 
+    def dual(self, weights: tuple[NDArray[np.float64], ...]) -> NDArray[np.float64] | None:
+        """What the mean of functions of the outcome is, as a function of the state itself.
+
+        Args:
+            weights: for each basis: shape (functions, outcomes).
+
+        Returns:
+            Shape (functions, 2·4^qubits), to multiply states with as real vectors; None above four qubits.
+        """
+        if self._dense is None:
+            return None
+        return np.asarray(np.sum([w @ d for w, d in zip(weights, self._dense, strict=True)], axis=0))
+
     def _contract(self, paired: Complex, basis: list[Complex]) -> Probabilities:
         table = paired
         for matrix in reversed(basis):
