@@ -7,12 +7,14 @@ covered and what it measured. Epoch 1 is the snapshot the device starts from, at
 What a circuit relies on is as old as the oldest item it uses, and changed last when the newest of them did.
 So a local calibration elsewhere on the device neither freshens a circuit nor makes its prepared form useless.
 
-Cost: a full calibration takes a given time D and covers every item. A local one takes
+Cost: a full calibration of n qubits takes a given time D and covers every item. A local one of k qubits and
+the couplings among them takes
 
-    D · (f + (1 - f) · items covered / all items),   f = 1/20,
+    D · (f + (1 - f) · k / n),   f = 0.02,
 
-the fixed part f being the set-up that does not depend on how much is measured. Four qubits in a row on a
-27-qubit device with 28 couplings are 7 of 55 items and cost 0.17·D.
+the fixed part being the set-up that does not depend on how much is measured. A qubit brings its share of the
+couplings with it (27 qubits of a heavy-hexagon lattice have 28, four in a row have 3), so counting qubits
+counts both. Four qubits of 27 cost 0.165·D.
 """
 
 from __future__ import annotations
@@ -30,32 +32,38 @@ from efaas.core.gauss_markov import standard_normals
 from efaas.core.identity import digest
 from efaas.core.qpu.messages import CalibrationScope
 
-FIXED_SHARE = 0.05
+FIXED_SHARE = 0.02
 """Part of a full calibration's time that every calibration takes, however little it covers."""
 
 HISTORY_LENGTH = 1000
 """Epochs that are kept to be read back; older ones are in the server's log."""
 
 
-def calibration_s(
-    parts: DeviceParts,
-    full_s: float,
-    qubits: Collection[int],
-    couplings: Iterable[tuple[int, int]] | None = None,
-) -> float:
-    """Device seconds of a local calibration.
+def local_calibration_costs(num_qubits: int, full_s: float) -> tuple[float, float]:
+    """Device seconds of a local calibration: the fixed part, and that of each qubit it covers.
 
     Args:
-        parts: what the device is made of.
+        num_qubits: qubits of the whole device, all of which a full calibration covers.
         full_s: device seconds of a full calibration.
-        qubits: qubits to calibrate.
-        couplings: pairs to calibrate; those among the qubits if not given.
+    """
+    return FIXED_SHARE * full_s, (1 - FIXED_SHARE) * full_s / num_qubits
+
+
+def local_calibration_s(num_qubits: int, full_s: float, covered: int) -> float:
+    """Device seconds of a local calibration of `covered` qubits; all of them cost as much as a full one.
+
+    Args:
+        num_qubits: qubits of the whole device.
+        full_s: device seconds of a full calibration.
+        covered: qubits to calibrate.
 
     Raises:
-        ValueError: a qubit or coupling does not exist.
+        ValueError: no qubit, or more than the device has.
     """
-    share = len(parts.items(qubits, couplings)) / parts.num_items
-    return full_s * (FIXED_SHARE + (1 - FIXED_SHARE) * share)
+    if not 1 <= covered <= num_qubits:
+        raise ValueError(f"{covered} qubits cannot be calibrated on a device of {num_qubits}")
+    fixed_s, per_qubit_s = local_calibration_costs(num_qubits, full_s)
+    return fixed_s + per_qubit_s * covered
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +197,7 @@ class KnownDevice:
     def epoch_of(
         self, qubits: Collection[int] | None = None, couplings: Iterable[tuple[int, int]] | None = None
     ) -> int:
-        """Newest epoch that measured any of these items: what is prepared from known values stays good until
-        it grows.
+        """Newest epoch that measured any of these items; until it grows, what was prepared for them is good.
 
         Raises:
             ValueError: a qubit or coupling does not exist.
@@ -280,13 +287,21 @@ class KnownDevice:
         draws = standard_normals(self._key, epoch << 128, 4 * count).reshape(4, count)
         t1_us = values.t1_us * np.exp(error.coherence_log_deviation * draws[0])
         t2_us = values.t2_us * np.exp(error.coherence_log_deviation * draws[1])
-        probabilities = [values.prob_meas1_prep0, values.prob_meas0_prep1]
-        if error.readout_shots:
+
+        def estimate(true: Floats, draw: Floats) -> Floats:
+            if not error.readout_shots:
+                return true
             # Normal in place of binomial: for the thousands of shots of a calibration they are the same.
-            for index, (true, draw) in enumerate(zip(probabilities, draws[2:], strict=True)):
-                deviation = np.sqrt(true * (1 - true) / error.readout_shots)
-                probabilities[index] = np.clip(true + deviation * draw, 0.0, 0.499)
-        return DeviceValues(t1_us, np.minimum(t2_us, 2 * t1_us), *probabilities, values.gate_error)
+            deviation = np.sqrt(true * (1 - true) / error.readout_shots)
+            return np.clip(true + deviation * draw, 0.0, np.maximum(true, 0.49))
+
+        return DeviceValues(
+            t1_us,
+            np.minimum(t2_us, 2 * t1_us),
+            estimate(values.prob_meas1_prep0, draws[2]),
+            estimate(values.prob_meas0_prep1, draws[3]),
+            values.gate_error,
+        )
 
 
 def _with(values: Floats, positions: list[int], new: tuple[float, ...]) -> Floats:

@@ -142,8 +142,9 @@ class Drift(Protocol):
         """The device at a moment.
 
         Args:
-            now_s: device time. calibrated_s: when each item was calibrated last, none after `now_s`; shape
-            (items,), qubits first.
+            now_s: device time.
+            calibrated_s: when each item was calibrated last, none after `now_s`; shape (items,),
+                qubits first.
         """
         ...
 

@@ -49,7 +49,9 @@ _LONGEST_NS = 1e9
 _LONGEST_US = 1e9
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Base of every object in a document: camelCase, strict, unknown fields and infinities refused."""
+
     model_config = ConfigDict(
         alias_generator=to_camel,
         populate_by_name=False,
@@ -64,7 +66,7 @@ _Probability = Annotated[float, Field(ge=0, lt=1)]
 _Text = Annotated[str, Field(max_length=300)]
 
 
-class _Qubit(_Part):
+class _Qubit(Part):
     t1_us: Annotated[float, Field(gt=0, le=_LONGEST_US)]
     t2_us: Annotated[float, Field(gt=0, le=2 * _LONGEST_US)]
     frequency_ghz: Annotated[float, Field(ge=0, le=1000)]
@@ -73,14 +75,14 @@ class _Qubit(_Part):
     readout_length_ns: Annotated[float, Field(ge=0, le=_LONGEST_NS)]
 
 
-class _Gate(_Part):
+class _Gate(Part):
     gate: Annotated[str, Field(max_length=32)]
     qubits: Annotated[list[Annotated[int, Field(ge=0, lt=MAX_QUBITS)]], Field(min_length=1, max_length=2)]
     error: _Probability
     length_ns: Annotated[float, Field(ge=0, le=_LONGEST_NS)]
 
 
-class _Document(_Part):
+class _Document(Part):
     format: Literal["efaas.dev/device-snapshot/v1"]
     name: Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9]*$", max_length=63)]
     source: _Text
@@ -109,7 +111,7 @@ def snapshot_from_json(text: str | bytes, place: str = "") -> DeviceSnapshot:
     try:
         document = _Document.model_validate_json(text)
     except ValidationError as error:
-        raise _first_fault(error, place) from None
+        raise first_fault(error, place, "a device snapshot", (_Document, _Qubit, _Gate)) from None
     return _checked(document, place)
 
 
@@ -168,26 +170,34 @@ def snapshot_digest(snapshot: DeviceSnapshot) -> str:
     return digest("device-snapshot", *values)
 
 
-def _first_fault(error: ValidationError, place: str) -> ManifestError:
+def first_fault(
+    error: ValidationError, place: str, what: str, parts: tuple[type[BaseModel], ...]
+) -> ManifestError:
+    """The first fault that pydantic found, as one sentence with its place.
+
+    Args:
+        error: what pydantic raised.
+        place: where the document is from.
+        what: what the document should be, with its article.
+        parts: models of the document, whose fields are offered for a misspelt one.
+    """
     fault = error.errors(include_url=False, include_context=False)[0]
     where = ""
     for step in fault["loc"]:
         where += f"[{step}]" if isinstance(step, int) else f".{step}" if where else str(step)
     if fault["type"] == "extra_forbidden":
-        message = f"is no field of a device snapshot{_nearest(str(fault['loc'][-1]))}"
+        message = f"is no field of {what}{_nearest(str(fault['loc'][-1]), parts)}"
     elif fault["type"] == "missing":
         message = "is missing"
     elif fault["type"] == "json_invalid":
         message = f"is not JSON ({fault['msg']})"
     else:
         message = f"{_shown(fault['input'])} is not allowed: {fault['msg'][0].lower()}{fault['msg'][1:]}"
-    return ManifestError(message, place=_join(place, where))
+    return ManifestError(message, place=join_places(place, where))
 
 
-def _nearest(name: str) -> str:
-    fields = [
-        field.alias or key for part in (_Document, _Qubit, _Gate) for key, field in part.model_fields.items()
-    ]
+def _nearest(name: str, parts: tuple[type[BaseModel], ...]) -> str:
+    fields = [field.alias or key for part in parts for key, field in part.model_fields.items()]
     near = difflib.get_close_matches(name, fields, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -197,7 +207,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "…"
 
 
-def _join(place: str, where: str) -> str:
+def join_places(place: str, where: str) -> str:
+    """A place within a place, as errors write it."""
     return ": ".join(part for part in (place, where) if part)
 
 
@@ -206,7 +217,7 @@ def _checked(document: _Document, place: str) -> DeviceSnapshot:
     basis = _checked_basis(document, place)
     qubits = []
     for index, qubit in enumerate(document.qubits):
-        where = _join(place, f"qubits[{index}]")
+        where = join_places(place, f"qubits[{index}]")
         if qubit.t2_us > 2 * qubit.t1_us:
             raise ManifestError(
                 f"t2Us {qubit.t2_us:g} is above twice t1Us {qubit.t1_us:g}, which no qubit can have;"
@@ -242,7 +253,7 @@ def _checked(document: _Document, place: str) -> DeviceSnapshot:
 
 
 def _checked_basis(document: _Document, place: str) -> tuple[str, ...]:
-    where = _join(place, "basisGates")
+    where = join_places(place, "basisGates")
     basis = tuple(document.basis_gates)
     for name in basis:
         if name not in GATE_QUBITS:
@@ -269,7 +280,7 @@ def _checked_gates(
     count = len(document.qubits)
     gates: dict[tuple[str, tuple[int, ...]], GateCalibration] = {}
     for index, gate in enumerate(document.gates):
-        where = _join(place, f"gates[{index}]")
+        where = join_places(place, f"gates[{index}]")
         item = (gate.gate, tuple(gate.qubits))
         if gate.gate not in basis:
             raise ManifestError(
@@ -295,11 +306,11 @@ def _checked_gates(
             if lacking:
                 raise ManifestError(
                     f"{name!r} is missing on qubit {lacking[0]}; give every qubit one",
-                    place=_join(place, "gates"),
+                    place=join_places(place, "gates"),
                 )
     if count > 1 and not any(len(qubits) == 2 for _, qubits in gates):
         raise ManifestError(
             "has no two-qubit gate, so its qubits can never be entangled; add one",
-            place=_join(place, "gates"),
+            place=join_places(place, "gates"),
         )
     return gates
