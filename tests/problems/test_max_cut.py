@@ -100,5 +100,6 @@ def test_a_ring_of_two_sites_is_refused_for_chains() -> None:
         build_hamiltonian(Problem.model_validate({"isingChain": {"sites": 2, "periodic": True}}))
     assert (
         str(caught.value)
-        == "spec.problem.isingChain.periodic: a ring needs at least 3 sites; two are neighbours once, so leave periodic out"
+        == "spec.problem.isingChain.periodic: a ring needs at least 3 sites; two are neighbours once, "
+        "so leave periodic out"
     )
