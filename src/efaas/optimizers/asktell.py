@@ -141,11 +141,14 @@ class AskTell(ABC):
         if self._pending is None:
             if (reason := self.finished) is not None:
                 raise RuntimeError(f"nothing is left to ask: {reason}")
-            asked = self._compose()
-            frozen(asked.points)
-            frozen(asked.overlaps)
-            self._pending = asked
+            self._pending = self._composed()
         return self._pending
+
+    def _composed(self) -> Ask:
+        asked = self._compose()
+        frozen(asked.points)
+        frozen(asked.overlaps)
+        return asked
 
     def tell(self, answers: Tell) -> None:
         """Take the answers to the last ask.
@@ -168,7 +171,13 @@ class AskTell(ABC):
         self.ask()
         twin = copy.copy(self)
         twin.tell(answers)
-        return None if twin.finished is not None else twin.ask()
+        return None if twin.finished is not None else twin._composed()
+
+    def __copy__(self) -> Self:
+        """A snapshot that goes its own way; shares arrays, which nobody changes."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
 
     # --- state ----------------------------------------------------------------------------------------
 
@@ -229,7 +238,7 @@ def checked_answers(asked: Ask, answers: Tell) -> Tell:
     count, pairs = asked.points.shape[0], asked.overlaps.shape[0]
     values = _answer(answers.values, "values", count)
     std_errors = _answer(answers.std_errors, "std_errors", count)
-    if (std_errors < 0).any():
+    if std_errors.size and std_errors.min() < 0:
         raise ValueError("std_errors: a standard error is negative")
     return Tell(values, std_errors, _answer(answers.overlaps, "overlaps", pairs))
 
@@ -237,13 +246,16 @@ def checked_answers(asked: Ask, answers: Tell) -> Tell:
 def _answer(given: object, what: str, count: int) -> Vector:
     try:
         # A copy, because a caller may use its buffer again.
-        array = np.array(given, dtype=np.float64)
+        array = np.array(given, dtype=np.float64) if not np.iscomplexobj(given) else None
     except (TypeError, ValueError):
-        raise ValueError(f"{what}: not an array of real numbers") from None
+        array = None
+    if array is None:
+        raise ValueError(f"{what}: not an array of real numbers")
     if array.shape != (count,):
         raise ValueError(f"{what}: shape {array.shape}, expected ({count},)")
-    # NaN fails the comparison too.
-    if not (np.abs(array) <= LARGEST_VALUE).all():
+    # NaN fails the comparison too. As Python floats, because most answers are one or two numbers and a preview
+    # is to take microseconds.
+    if not all(-LARGEST_VALUE <= number <= LARGEST_VALUE for number in array.tolist()):
         raise ValueError(f"{what}: a number is not finite, or larger than {LARGEST_VALUE:g}")
     return array
 

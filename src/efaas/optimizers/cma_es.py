@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -121,10 +121,9 @@ class CmaEs(AskTell):
             _tell(strategy, strategy.ask(), values)
         return strategy
 
-    def __copy__(self) -> CmaEs:
+    def __copy__(self) -> Self:
         """A copy has a strategy of its own, also its generator of random numbers."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
+        twin = super().__copy__()
         twin._strategy, twin._generation = copy.deepcopy((self._strategy, self._generation))
         return twin
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import weakref
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -107,7 +107,7 @@ class ScipyMethod(AskTell):
         self._inversion.answer(value)
         self._current()
 
-    def __copy__(self) -> ScipyMethod:
+    def __copy__(self) -> Self:
         """A copy has a minimiser of its own."""
         return type(self).from_state(self.state())
 
