@@ -82,7 +82,7 @@ def test_the_summary_of_a_session(run: RunRecord) -> None:
     assert done["error"] == pytest.approx(0.001175)
     assert done["noisy_best"]["difference_std_errors"] == pytest.approx(2.0)
     assert done["ttns_s"] == {"p50": pytest.approx(0.0205), "p95": pytest.approx(0.03805), "n": 40}
-    assert done["usage"] == {"shots": 163_840, "qpu_s": 60.0, "wall_s": pytest.approx(4.0)}
+    assert done["usage"] == {"shots": 163_840, "qpu_s": 60.0, "cpu_s": None, "wall_s": pytest.approx(4.0)}
     assert done["iterations"] == 20
     assert (failed["state"], failed["energy"], failed["noisy_best"]) == ("Failed", None, None)
 

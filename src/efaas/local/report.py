@@ -92,6 +92,8 @@ def card_lines(session: Mapping[str, Any], hartree: bool = False) -> list[tuple[
     usage = session["usage"]
     if usage["shots"]:
         text = f"{words.count(usage['shots'], 'shot')} · {words.duration(usage['qpu_s'])} QPU time"
+        if usage["cpu_s"] is not None:
+            text += f" · {words.duration(usage['cpu_s'])} CPU time"
         lines.append(("usage", text))
     if session["runner_restarts"]:
         lines.append(("restarts", f"{session['runner_restarts']}, from the journal"))

@@ -329,4 +329,6 @@ def _conclude(
     console = Console(file=stdout, width=None if stdout.isatty() else 100, highlight=False, soft_wrap=False)
     console.print(report(summary, frozenset(key for key, facts in plan.facts.items() if facts.hartree)))
     files = [folder.result, folder.history, *([folder.plot] if plotted else [])]
+    if any(session.state is State.FAILED for session in record.sessions.values()):
+        files.append(folder.path / "logs")
     console.print("\n".join(str(path) for path in files), soft_wrap=True)

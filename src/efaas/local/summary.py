@@ -63,6 +63,7 @@ def _session(session: SessionRecord, record: RunRecord) -> dict[str, Any]:
         "usage": {
             "shots": session.shots,
             "qpu_s": session.qpu_s,
+            "cpu_s": number(session.result.get("cpu_s")),
             "wall_s": number(session.result.get("elapsed_s")) or _last(session.samples("elapsed_s")),
         },
         "runner_restarts": session.restarts,

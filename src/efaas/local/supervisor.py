@@ -250,12 +250,11 @@ class Supervisor:
             if len(record.history) > evaluations:
                 lost = 0
             why = describe_exit(code, last_line(self.folder.log(record.key)))
-            if self.record.devices[devices[0]].failed and len(devices) > 1:
-                self._listener.note(
-                    f"{record.shown} moves from {devices[0]}, which is given up, to {devices[1]}"
-                )
+            if self.record.devices[devices[0]].failed:
+                if len(devices) > 1:
+                    self._listener.note(f"{record.shown} moves from {devices[0]} to {devices[1]}")
                 continue
-            if code not in {EXIT_TEMPORARY} and code >= 0:
+            if code != EXIT_TEMPORARY and code >= 0:
                 record.bad_input = code == EXIT_BAD_INPUT
                 self._end(record, State.FAILED, record.reason if record.state is State.FAILED else why)
                 return
@@ -296,6 +295,7 @@ class Supervisor:
         try:
             await asyncio.wait({exited, stopped, given_up}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            asked_to_end = process.returncode is None
             await end(process, self._timings.grace_s)
             for task in (exited, stopped, given_up):
                 task.cancel()
@@ -304,7 +304,7 @@ class Supervisor:
             listening.cancel()
         code = process.returncode
         assert code is not None
-        self._settle(record, code)
+        self._settle(record, code, asked_to_end)
         return code
 
     def _qpu(self, name: str) -> dict[str, str]:
@@ -325,10 +325,10 @@ class Supervisor:
             if (record.state, record.reason) != before and record.state not in FINAL:
                 self._listener.session_changed(record)
 
-    def _settle(self, record: SessionRecord, code: int) -> None:
+    def _settle(self, record: SessionRecord, code: int, asked_to_end: bool) -> None:
         """Hold what the runner said against how it ended: only both together end a session."""
-        if self.stopping and not (code == 0 and record.result):
-            # It was asked to end; how it did so says nothing.
+        if asked_to_end and not (code == 0 and record.result):
+            # How it ended says nothing then.
             record.state = State.RUNNING
         elif code == 0:
             state = record.state if record.state in FINAL else State.COMPLETED
