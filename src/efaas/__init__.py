@@ -1,0 +1,76 @@
+"""EFaaS: hybrid variational quantum algorithms as sessions.
+
+What a program that runs as a session imports::
+
+    import efaas
+
+    with efaas.session() as session:
+        energy = session.energy(circuit, point, hamiltonian)
+        session.report(energy)
+        session.finish(energy=energy, parameters=point)
+
+Everything else is in the packages below this one. Importing `efaas` imports none of them: names are looked
+up when they are first used, so a command line answers at once and a program pays for what it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from efaas.errors import (
+        CircuitError,
+        EfaasError,
+        InputError,
+        JobFailed,
+        ParameterError,
+        ProgramNotDeterministic,
+        QpuUnavailable,
+        SessionEnded,
+    )
+    from efaas.sdk import QuantumFuture, Session, session
+
+_HOME = {
+    "CircuitError": "efaas.errors",
+    "EfaasError": "efaas.errors",
+    "InputError": "efaas.errors",
+    "JobFailed": "efaas.errors",
+    "ParameterError": "efaas.errors",
+    "ProgramNotDeterministic": "efaas.errors",
+    "QpuUnavailable": "efaas.errors",
+    "QuantumFuture": "efaas.sdk",
+    "Session": "efaas.sdk",
+    "SessionEnded": "efaas.errors",
+    "session": "efaas.sdk",
+}
+
+__all__ = [
+    "CircuitError",
+    "EfaasError",
+    "InputError",
+    "JobFailed",
+    "ParameterError",
+    "ProgramNotDeterministic",
+    "QpuUnavailable",
+    "QuantumFuture",
+    "Session",
+    "SessionEnded",
+    "session",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("efaas")
+    if name not in _HOME:
+        raise AttributeError(f"module 'efaas' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

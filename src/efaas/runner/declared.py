@@ -45,9 +45,7 @@ def run_declared(
         dispatcher.prepare(prepared.program, prepared.terms)
         rule = StoppingRule.from_spec(session.spec.stop)
         trajectory = Trajectory(prepared.identity, prepared.make_optimizer, journal, rule, progress)
-        loop = VariationalLoop(
-            prepared, trajectory, dispatcher, rule, Limits.from_spec(session.spec.limits)
-        )
+        loop = VariationalLoop(prepared, trajectory, dispatcher, rule, Limits.from_spec(session.spec.limits))
         progress.state("Preparing", "waiting for the QPU", dispatcher.device)
         status, reason, code = "Completed", "", 0
         try:

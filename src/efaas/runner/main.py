@@ -9,9 +9,10 @@ exit    meaning
 75      interrupted, or no QPU could be reached: start it again and it goes on from its journal
 ======= =====================================================================================
 
-SIGTERM and SIGINT end it at once, wherever it is: the journal is consistent at every moment, so there is nothing to
-tidy up but the connection. The first iteration should come soon after the command, so nothing is imported before it
-is needed, and the QPU is connected (waiting for its address, gRPC's import, the hello) while Qiskit builds circuits.
+SIGTERM and SIGINT end it at once, wherever it is: the journal is consistent at every moment, so there is
+nothing to tidy up but the connection. The first iteration should come soon after the command, so nothing is
+imported before it is needed, and the QPU is connected (waiting for its address, gRPC's import, the hello)
+while Qiskit builds circuits.
 """
 
 from __future__ import annotations

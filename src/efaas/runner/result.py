@@ -1,4 +1,4 @@
-"""What a session leaves behind: `result.json` for people and programs, `problem.json` for the noisy reference."""
+"""What a session leaves behind: `result.json`, and `problem.json` for the reference under noise."""
 
 from __future__ import annotations
 
