@@ -1,12 +1,12 @@
 """Events into, and decisions out of, the machine that runs one QPU (`efaas.core.qpu`).
 
-The machine owns every decision about one device: who runs next, for how many blocks, when to calibrate, what to
-charge to whom. A host (QPU server, simulator, test) feeds it events, each with the device clock `now_s`, and carries
-out its decisions in order; what comes of them returns as events. The machine never waits, reads no clock and draws
-no unseeded random number.
+The machine owns every decision about one device: who runs next, for how many blocks, when to calibrate,
+what to charge to whom. A host (QPU server, simulator, test) feeds it events, each with the device clock
+`now_s`, and carries out its decisions in order; what comes of them returns as events. The machine never
+waits, reads no clock and draws no unseeded random number.
 
-All times are device seconds. An event that cannot be (an unknown job, a slice that was never started) raises
-`ProtocolError` and changes nothing.
+All times are device seconds; the machine counts them in whole nanoseconds, so that sums are exact. An event
+that cannot be (an unknown job, a slice that was never started) raises `ProtocolError` and changes nothing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Job:
         return self.blocks * self.block_s
 
 
-# --- events -----------------------------------------------------------------------------------------------------
+# --- events ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,19 @@ class SessionOpened(Event):
     session: str
     tenant: str
     weight: float = 1.0
+    """Share of the session among those of its tenant."""
     max_calibration_age_s: float | None = None
+    """No slice of the session starts on a calibration older than this."""
+    tenant_weight: float = 1.0
+    """Share of the tenant among tenants; the latest one said holds."""
+    max_shots: int | None = None
+    """Limit of shots charged to the session."""
+    max_qpu_s: float | None = None
+    """Limit of device seconds charged to the session."""
+    charged_shots: int = 0
+    """Shots charged before, on this device's earlier life or on other devices; looked at when first opened."""
+    charged_qpu_s: float = 0.0
+    """As `charged_shots`, in device seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +100,12 @@ class SessionClosed(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobSubmitted(Event):
-    """A job arrived."""
+    """A job arrived.
+
+    The same id again is ignored while the job is known, but for one thing: a real submit of a job that was
+    speculative so far *claims* it. It then has the class and the price of a real job; if it is complete
+    already, `CompleteJob` is said again, with its charge.
+    """
 
     job: Job
     cpu_s: float = 0.0
@@ -97,7 +114,10 @@ class JobSubmitted(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobCancelled(Event):
-    """The submitter wants the job no more; unknown or finished ids are ignored."""
+    """The submitter wants the job no more; unknown or finished ids are ignored.
+
+    A completed speculative job that nobody claimed is forgotten, unbilled.
+    """
 
     job_id: str
 
@@ -118,6 +138,8 @@ class SliceFailed(Event):
     job_id: str
     busy_s: float
     reason: str
+    retry: bool = True
+    """False: no other attempt can help (the circuit is at fault), the job is given up at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +163,11 @@ class DrainRequested(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DrainCancelled(Event):
+    """The device takes sessions again."""
+
+
+@dataclass(frozen=True, slots=True)
 class UsageReported(Event):
     """Decayed use of a tenant elsewhere (other devices), from the gateway."""
 
@@ -154,7 +181,7 @@ class TimerFired(Event):
     """A moment asked for by `WakeAt` came."""
 
 
-# --- decisions ----------------------------------------------------------------------------------------------------
+# --- decisions ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +191,9 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class StartSlice(Decision):
-    """Hold the device for cells [first_block, first_block + blocks) of the job; answer SliceFinished or SliceFailed."""
+    """Hold the device for cells [first_block, first_block + blocks) of the job; answer SliceFinished or
+    SliceFailed.
+    """
 
     job_id: str
     first_block: int
@@ -172,6 +201,13 @@ class StartSlice(Decision):
     expected_s: float
     """Device seconds, the cost of turning to this job included."""
     attempt: int
+    """From 1; a new number means that blocks of earlier attempts are void."""
+    turn_s: float = 0.0
+    """The part of `expected_s` that is the cost of turning to this job."""
+    job_class: JobClass = JobClass.BATCH
+    """The class in which it was chosen."""
+    calibration_age_s: float = 0.0
+    """Age of the calibration it runs on."""
 
 
 class CalibrationScope(StrEnum):
@@ -195,7 +231,9 @@ class StartCalibration(Decision):
 
 @dataclass(frozen=True, slots=True)
 class StopSlice(Decision):
-    """End the running slice now (its job was cancelled or made way); answer SliceFinished with what it took."""
+    """End the running slice now (its job was cancelled or made way); answer SliceFinished with what it
+    took.
+    """
 
     job_id: str
 
@@ -212,13 +250,27 @@ class CompleteJob(Decision):
     attempts: int
 
 
+class FailureCode(StrEnum):
+    """Why a job is given up, for programs."""
+
+    WORKER_FAILED = "WorkerFailed"
+    CANCELLED = "Cancelled"
+    LIMIT_REACHED = "LimitReached"
+    QUEUE_FULL = "QueueFull"
+    DRAINING = "Draining"
+    CALIBRATION = "Calibration"
+    """It runs longer than the oldest calibration it accepts."""
+
+
 @dataclass(frozen=True, slots=True)
 class FailJob(Decision):
     """The job is given up."""
 
     job_id: str
     reason: str
+    """One sentence for people."""
     retry: bool
+    code: FailureCode = FailureCode.WORKER_FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +294,11 @@ class Charge(Decision):
     shots: int
     what: str
     """iteration, calibration, slice-cost, rerun, speculation."""
+
+    @property
+    def qpu_ns(self) -> int:
+        """Device time in whole nanoseconds: billed and unbilled add up to the device's busy time exactly."""
+        return round(self.qpu_s * 1e9)
 
 
 @dataclass(frozen=True, slots=True)

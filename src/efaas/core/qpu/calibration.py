@@ -1,0 +1,114 @@
+"""How old what is known of the device is, and when it must be measured again.
+
+The machine keeps ages, not physics: the moment of the last full calibration and, for each qubit, that of a
+later localised one. A circuit's calibration is as old as that of the oldest of its qubits.
+
+- **On need.** A job whose session (or whose device) has a limit does not start on a calibration older than
+  that. A localised calibration of just its qubits comes first, or a full one when that costs no more; the
+  session that caused it pays.
+- **On schedule.** A full calibration is due `interval_s` after the last one. It may come up to a fifth of
+  the interval early when the device idles and no loop is open, waits for such a moment up to a quarter of
+  the interval late, and then takes place (or before the device's own limit, whichever comes first). Nobody
+  is charged.
+- **On request** of a person: as soon as what has started is done.
+
+A frozen device calibrates on request and for a session's own limit only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from efaas.core.qpu.config import CalibrationConfig
+from efaas.core.qpu.messages import CalibrationScope, Job
+
+_EARLY = 0.8
+_LATE = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationNeed:
+    """A calibration that has to be, or may be."""
+
+    scope: CalibrationScope
+    qubits: tuple[int, ...]
+    expected_s: float
+    reason: str
+
+
+class CalibrationClock:
+    """Ages and due times of one device's calibrations."""
+
+    def __init__(self, config: CalibrationConfig) -> None:
+        self.config = config
+        self.epoch = config.epoch
+        """Epoch of the last calibration, full or localised."""
+        self.serial = 0
+        """Running number of calibrations done by this machine."""
+        self.full_at_s = config.calibrated_at_s
+        """End of the last full calibration."""
+        self.requested = False
+        """Whether a person asked for a full calibration."""
+        self._local_at_s: dict[int, float] = {}
+
+    def age_s(self, qubits: tuple[int, ...], now_s: float) -> float:
+        """Age of what is known of these qubits; of the whole device when none are named."""
+        return now_s - self.calibrated_at_s(qubits)
+
+    def calibrated_at_s(self, qubits: tuple[int, ...]) -> float:
+        """Moment at which the oldest of these qubits was measured."""
+        if not qubits or not self._local_at_s:
+            return self.full_at_s
+        return min(self._local_at_s.get(qubit, self.full_at_s) for qubit in qubits)
+
+    def limit_s(self, session_limit_s: float | None, policy_limit_s: float) -> float:
+        """Oldest calibration on which a job may start."""
+        own_s = math.inf if self.config.frozen else min(self.config.max_age_s, policy_limit_s)
+        return own_s if session_limit_s is None else min(own_s, session_limit_s)
+
+    def need(self, job: Job, limit_s: float, now_s: float, *, localised: bool) -> CalibrationNeed | None:
+        """The calibration without which the job may not start now; None when it may."""
+        age_s = self.age_s(job.qubits, now_s)
+        if age_s <= limit_s:
+            return None
+        reason = f"the calibration is {age_s:.6g} s old, job {job.id} takes one of at most {limit_s:.6g} s"
+        local_s = self.config.local_calibration_s(len(job.qubits))
+        if not localised or not job.qubits or local_s >= self.config.duration_s:
+            return CalibrationNeed(CalibrationScope.FULL, (), self.config.duration_s, reason)
+        return CalibrationNeed(CalibrationScope.LOCAL, job.qubits, local_s, reason)
+
+    @property
+    def early_s(self) -> float:
+        """From here on a scheduled calibration may use an idle device."""
+        return math.inf if self.config.frozen else self.full_at_s + _EARLY * self.config.interval_s
+
+    @property
+    def due_s(self) -> float:
+        """From here on a scheduled calibration waits for the next good moment."""
+        return math.inf if self.config.frozen else self.full_at_s + self.config.interval_s
+
+    @property
+    def deadline_s(self) -> float:
+        """From here on it waits for nothing but what has started."""
+        if self.requested:
+            return -math.inf
+        if self.config.frozen:
+            return math.inf
+        return self.full_at_s + min(_LATE * self.config.interval_s, max(self.config.max_age_s, 0.0))
+
+    def full(self, reason: str) -> CalibrationNeed:
+        """A full calibration."""
+        return CalibrationNeed(CalibrationScope.FULL, (), self.config.duration_s, reason)
+
+    def finished(self, scope: CalibrationScope, qubits: tuple[int, ...], epoch: int, now_s: float) -> None:
+        """A calibration ended now."""
+        self.serial += 1
+        self.epoch = epoch
+        if scope is CalibrationScope.FULL:
+            self.full_at_s = now_s
+            self.requested = False
+            self._local_at_s.clear()
+        else:
+            for qubit in qubits:
+                self._local_at_s[qubit] = now_s

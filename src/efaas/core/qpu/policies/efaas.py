@@ -1,0 +1,341 @@
+"""The Dual-Resource Fair Queue. Its rules, in order of precedence:
+
+1. An active iteration that has started keeps the device, for a turn at most while another loop waits.
+2. **Guaranteed share.** A class with waiting work that got less than its share of the last minute gets one
+   slice, between two active iterations and never in addition to another delay of the same iteration.
+3. **Strict classes**: active loop › first iteration › batch › speculative.
+4. Inside a class, who holds the device keeps it for a turn; then the tenant with the least decayed dominant
+   share ÷ weight comes first, in it the least served session, in that the job with the highest ρ.
+5. **Slicing**: what is not an active iteration runs in slices, so that an active one waits for one slice at
+   most.
+6. **Gap-fitting**: a slice ends where an active loop is expected back. When not one cell fits any more, the
+   rest of the gap is kept free, as long as the time kept free stays below `reserve_share` of all time.
+
+ρ = α · [active] + β · (τ - Δt_wait)/τ + γ · W is the paper's priority. Δt_wait is the time that the job can
+still wait until its calibration is past the limit (at most τ), so urgency grows towards the limit; W is the
+session's part of the weights of all open sessions. As all Δt_wait shrink alike, the order by ρ does not
+change with time.
+"""
+
+# ruff: noqa: ARG002, D102  (the interface's methods are documented in `base` and take what it says)
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+from efaas.core.fairness import UsageLedger
+from efaas.core.qpu.calibration import CalibrationClock
+from efaas.core.qpu.config import QpuConfig
+from efaas.core.qpu.evidence import FirstPlaces, LoopEvidence, class_of
+from efaas.core.qpu.fair_queue import FairQueue, JobKey
+from efaas.core.qpu.lifecycle import JobRecord, JobState, RunningWindow, SessionRecord, to_ns
+from efaas.core.qpu.messages import JobClass, JobKind
+from efaas.core.qpu.policies.base import Choice, Hold, Policy, Run
+
+_GUARANTEED = (JobClass.FIRST, JobClass.BATCH)
+_ROUNDING = 1e-9
+
+
+def priority(config: QpuConfig, *, active: bool, may_wait_s: float, weight_part: float) -> float:
+    """The paper's ρ.
+
+    Args:
+        config: α, β, γ and τ.
+        active: whether the session is an active loop.
+        may_wait_s: time that the job can still wait until its calibration is past the limit.
+        weight_part: the session's part of all weights, between 0 and 1.
+    """
+    urgency = (config.tau_s - may_wait_s) / config.tau_s
+    return config.alpha * active + config.beta * urgency + config.gamma * weight_part
+
+
+class DualResourceFairQueue(Policy):
+    """The project's own policy."""
+
+    name = "efaas"
+    localised = True
+    drops_speculation = True
+
+    def __init__(self, config: QpuConfig, calibration: CalibrationClock) -> None:
+        super().__init__(config, calibration)
+        self.tenants = UsageLedger(config.half_life_s, cpu_capacity=config.cpu_capacity)
+        """Decayed use of tenants."""
+        self.sessions = UsageLedger(config.half_life_s, cpu_capacity=config.cpu_capacity)
+        """Decayed use of sessions, which orders those of one tenant."""
+        self.queues = tuple(FairQueue(self.tenants, self.sessions) for _ in JobClass)
+        """Waiting jobs by class."""
+        self.evidence: dict[str, LoopEvidence] = {}
+        """What each open session has shown of a loop."""
+        self._places = FirstPlaces(config)
+        self._weights: dict[str, float] = {}
+        self._weight_sum = 0.0
+        # Who had the device last, if cells are left, and how long its turn has lasted.
+        self._current: JobRecord | None = None
+        self._turn_s = 0.0
+        # Service of each class within the window; jobs present, and since when there are any.
+        self._served = tuple(RunningWindow(to_ns(config.guarantee_window_s)) for _ in JobClass)
+        self._present = [0] * len(JobClass)
+        self._present_since_s = [0.0] * len(JobClass)
+        # Guaranteed slices that may still come before the next active iteration.
+        self._insertions = 0
+        # Loops expected back: (moment, session, number of its iterations); entries of an earlier one are
+        # void.
+        self._expected: list[tuple[float, str, int]] = []
+        # Time that may be kept free, as of a moment, and since when some is.
+        self._reserve_s = 0.0
+        self._reserve_at_s = 0.0
+        self._reserving = False
+
+    # --- what happens ---
+
+    def session_opened(self, session: SessionRecord, tenant_weight: float, now_s: float) -> None:
+        self.tenants.set_weight(session.tenant, tenant_weight)
+        self.sessions.set_weight(session.name, session.weight)
+        self.evidence.setdefault(session.name, LoopEvidence(self.config))
+        self._weights[session.name] = session.weight
+        self._weight_sum = math.fsum(self._weights.values())
+        self._refresh(session)
+
+    def session_closed(self, session: SessionRecord, now_s: float) -> None:
+        self.evidence.pop(session.name, None)
+        self.sessions.forget(session.name)
+        self._weights.pop(session.name, None)
+        self._weight_sum = math.fsum(self._weights.values())
+
+    def classify(self, job: JobRecord, now_s: float, gap_s: float | None) -> tuple[JobClass, str]:
+        session = job.session
+        evidence = self.evidence[session.name]
+        has_place = False
+        if job.kind is JobKind.LOOP:
+            before = evidence.demoted
+            evidence.submitted(job.job.device_s, gap_s)
+            if evidence.proven:
+                self._places.give_back(session.tenant, session.name)
+            else:
+                has_place = self._places.take(session.tenant, session.name, now_s)
+            if evidence.demoted and not before:
+                self._demote(session, evidence.demoted, now_s)
+        return class_of(job.kind, job.job.device_s, evidence, self.config, has_place)
+
+    def arrived(self, job: JobRecord, cpu_s: float, now_s: float, held_by: JobRecord | None) -> None:
+        self._count_in(job.job_class, now_s)
+        if job.job_class is JobClass.ACTIVE and not (held_by and held_by.job_class is JobClass.ACTIVE):
+            self._insertions = 0
+        if cpu_s > 0:
+            self._use(job.session, cpu_s, 0.0, now_s)
+
+    def add(self, job: JobRecord, now_s: float) -> None:
+        self.queues[job.job_class].add(job, self._key(job))
+
+    def remove(self, job: JobRecord) -> None:
+        self.queues[job.job_class].remove(job)
+
+    def started(self, job: JobRecord, now_s: float) -> None:
+        if job is not self._current:
+            self._current, self._turn_s = job, 0.0
+        if not job.started:
+            self.tenants.enter(job.session.tenant, job.id, 0.0, job.job.device_s, now_s)
+            self._refresh(job.session)
+
+    def used(self, job: JobRecord, busy_s: float, now_s: float) -> None:
+        self._turn_s += busy_s
+        self._served[job.job_class].add(to_ns(now_s), to_ns(busy_s))
+        if job.job_class is JobClass.ACTIVE:
+            share_s = 2 * self.config.guaranteed_share * self._turn_s
+            self._insertions = max(1, math.ceil(share_s / (self.config.slice_s or math.inf)))
+        elif self._insertions:
+            self._insertions -= 1
+        self._use(job.session, 0.0, busy_s, now_s)
+
+    def left(self, job: JobRecord, now_s: float) -> None:
+        if job is self._current:
+            self._current = None
+        self._present[job.job_class] -= 1
+        self.tenants.leave(job.session.tenant, job.id)
+        self._refresh(job.session)
+        evidence = self.evidence.get(job.session.name)
+        if job.kind is JobKind.LOOP and evidence and evidence.gap.known and not evidence.demoted:
+            if job.session.classical_since_s is not None:
+                back_s = now_s + evidence.gap.median_s
+                heappush(self._expected, (back_s, job.session.name, evidence.iterations))
+
+    def calibrated(self, session: SessionRecord, busy_s: float, now_s: float) -> None:
+        self._use(session, 0.0, busy_s, now_s)
+
+    def use_reported(self, tenant: str, cpu_s: float, qpu_s: float, now_s: float) -> None:
+        self.tenants.report(tenant, cpu_s, qpu_s, now_s)
+        for queue in self.queues:
+            queue.refresh(tenant, "")
+
+    def reclassify(self, job: JobRecord, job_class: JobClass, now_s: float) -> None:
+        """A job that is present changes its class: its session was demoted, or its speculation claimed."""
+        self._present[job.job_class] -= 1
+        waiting = job.state is JobState.WAITING
+        if waiting:
+            self.remove(job)
+        job.job_class = job_class
+        self._count_in(job_class, now_s)
+        if waiting:
+            self.add(job, now_s)
+
+    def _count_in(self, job_class: JobClass, now_s: float) -> None:
+        if not self._present[job_class]:
+            self._present_since_s[job_class] = now_s
+        self._present[job_class] += 1
+
+    def _demote(self, session: SessionRecord, why: str, now_s: float) -> None:
+        for job in session.jobs.values():
+            if job.kind is JobKind.LOOP and job.job_class < JobClass.BATCH and job.state is JobState.WAITING:
+                self.reclassify(job, JobClass.BATCH, now_s)
+                job.reason = why
+
+    def _use(self, session: SessionRecord, cpu_s: float, qpu_s: float, now_s: float) -> None:
+        self.tenants.add(session.tenant, cpu_s, qpu_s, now_s)
+        if not session.closed:
+            self.sessions.add(session.name, cpu_s, qpu_s, now_s)
+        self._refresh(session)
+
+    def _refresh(self, session: SessionRecord) -> None:
+        for queue in self.queues:
+            queue.refresh(session.tenant, session.name)
+
+    def _key(self, job: JobRecord) -> JobKey:
+        limit_s = self.calibration.limit_s(job.session.max_calibration_age_s, math.inf)
+        old_s = self.calibration.calibrated_at_s(job.job.qubits) + limit_s
+        last_s = job.arrived_s + self.config.tau_s
+        if job.arrived_s <= old_s < last_s:
+            last_s = old_s
+        # Stated for time 0: time takes the same from every Δt_wait.
+        rho = priority(
+            self.config,
+            active=job.job_class is JobClass.ACTIVE,
+            may_wait_s=last_s,
+            weight_part=job.session.weight / max(self._weight_sum, job.session.weight),
+        )
+        return -rho, job.arrived_s, job.serial
+
+    # --- what is asked ---
+
+    def choose(self, now_s: float, last_job: str | None) -> Choice:
+        self._settle_reserve(now_s)
+        job = self._next(now_s)
+        if job is None:
+            return None
+        if job is not self._current or self._turn_s >= self.config.turn_s:
+            turn_left_s = self.config.turn_s
+            if job is self._current:
+                self._turn_s = 0.0
+        else:
+            turn_left_s = self.config.turn_s - self._turn_s
+        return self._cells(job, turn_left_s, now_s, last_job)
+
+    def _next(self, now_s: float) -> JobRecord | None:
+        """Rules 1 to 4."""
+        active, first, batch, speculative = self.queues
+        current = self._current
+        if current is not None and current.state is not JobState.WAITING:
+            current = None
+        if current is not None and current.job_class is JobClass.ACTIVE and current.started:
+            return current if self._turn_s < self.config.turn_s else active.first()
+        if active:
+            if self._insertions:
+                for job_class in _GUARANTEED:
+                    if self.queues[job_class] and self._owed(job_class, now_s):
+                        return self.queues[job_class].first()
+            queue = active
+        elif first:
+            queue = batch if batch and self._owed(JobClass.BATCH, now_s) else first
+        else:
+            queue = batch or speculative
+        if (
+            current is not None
+            and self._turn_s < self.config.turn_s
+            and queue is self.queues[current.job_class]
+            and current.started
+        ):
+            return current
+        return queue.first()
+
+    def _owed(self, job_class: JobClass, now_s: float) -> bool:
+        """Whether the class got less than its guaranteed share since it has work, or of the window."""
+        span_s = min(self.config.guarantee_window_s, now_s - self._present_since_s[job_class])
+        owed_ns = to_ns(self.config.guaranteed_share * span_s)
+        return self._served[job_class].total_ns(to_ns(now_s)) < owed_ns
+
+    def _cells(self, job: JobRecord, turn_left_s: float, now_s: float, last_job: str | None) -> Choice:
+        """Rules 5 and 6."""
+        block_s = job.job.block_s
+        left = job.job.blocks - job.next_block
+        if self.config.slice_s is None:
+            return Run(job, left)
+        if job.job_class is JobClass.ACTIVE:
+            longest_s = self.config.slice_s if self.config.slice_loops else turn_left_s
+            return Run(job, _fit(longest_s, block_s, left))
+        cells = _fit(self.config.slice_s, block_s, left)
+        # A speculative slice ends at once when a real job comes: nothing is gained by fitting it in.
+        fitted = self.config.gap_fitting and job.job_class is not JobClass.SPECULATIVE
+        back = self._next_back(now_s) if fitted else None
+        if back is None:
+            return Run(job, cells)
+        back_s, session, spread_s = back
+        turn_s = 0.0 if job.id == last_job else self.config.slice_cost_s
+        free_s = back_s - now_s - turn_s
+        if cells * block_s <= free_s:
+            return Run(job, cells)
+        fitting = int(free_s / block_s + _ROUNDING)
+        if fitting >= 1 and fitting * block_s >= 2 * turn_s:
+            return Run(job, fitting)
+        until_s = back_s + min(2 * spread_s, self.config.slice_s)
+        if until_s > now_s and until_s - now_s <= min(self.config.slice_s, self._reserve_s):
+            self._reserving = True
+            return Hold(session, until_s, f"kept free for {session}, expected back at {back_s:.3f} s")
+        return Run(job, cells)
+
+    def _next_back(self, now_s: float) -> tuple[float, str, float] | None:
+        """The loop expected back next: (moment, session, spread)."""
+        while self._expected:
+            back_s, name, iteration = self._expected[0]
+            evidence = self.evidence.get(name)
+            if evidence is not None and evidence.iterations == iteration and not evidence.demoted:
+                spread_s = evidence.gap.spread_s
+                if now_s < back_s + min(2 * spread_s, self.config.slice_s or 0.0):
+                    return back_s, name, spread_s
+            heappop(self._expected)
+        return None
+
+    def _settle_reserve(self, now_s: float) -> None:
+        """Time that may be kept free grows with time and shrinks by what was kept free."""
+        passed_s = now_s - self._reserve_at_s
+        self._reserve_at_s = now_s
+        if self._reserving:
+            self._reserve_s -= passed_s
+            self._reserving = False
+        most_s = 2 * (self.config.slice_s or 0.0)
+        self._reserve_s = min(most_s, self._reserve_s + self.config.reserve_share * passed_s)
+
+    def order(self) -> Iterator[JobRecord]:
+        for queue in self.queues:
+            yield from queue
+
+    def ahead(self, job_class: JobClass) -> tuple[int, float]:
+        better = self.queues[: job_class + 1]
+        return sum(map(len, better)), sum(queue.remaining_s for queue in better)
+
+    def stretch(self, job: JobRecord) -> int:
+        left = job.job.blocks - job.next_block
+        if self.config.slice_s is None or job.job_class is JobClass.ACTIVE:
+            return left
+        return _fit(self.config.slice_s, job.job.block_s, left)
+
+    def real_work_waits(self) -> bool:
+        return any(map(len, self.queues[: JobClass.SPECULATIVE]))
+
+    def quiet(self) -> bool:
+        return not any(evidence.proven and not evidence.demoted for evidence in self.evidence.values())
+
+
+def _fit(longest_s: float, block_s: float, left: int) -> int:
+    """Cells that fit in a time; one at least."""
+    return max(1, min(left, int(longest_s / block_s + _ROUNDING)))
