@@ -1,9 +1,8 @@
 """The programs that a run consists of, and what it takes to start and end them well.
 
 Every child gets a process group of its own, so that Ctrl-C reaches the supervisor alone, which then ends the
-children in order. If the supervisor itself is killed, the kernel ends the children with it (on Linux, by
-their parent-death signal; QPU servers watch their parent on every system). What they say on stdout and stderr
-goes to a log file.
+children in order. If the supervisor itself is killed, they end by themselves: QPU servers watch their parent,
+other children are tied to it by `efaas.local.child`. What they say on stdout and stderr goes to a log file.
 
 `Programs` holds the command lines; tests put small scripts in their place.
 """
@@ -12,20 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from efaas.local.child import PARENT_VARIABLE
+
 LINE_LIMIT_BYTES = 1 << 20
 """Longest progress line; longer ones are left out."""
-
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +31,8 @@ class Programs:
     """Command lines of the children."""
 
     server: tuple[str, ...] = (sys.executable, "-m", "efaas_qpu", "serve")
-    runner: tuple[str, ...] = (sys.executable, "-m", "efaas.runner")
-    best_energy: tuple[str, ...] = (sys.executable, "-m", "efaas_qpu", "best-energy")
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """What a child does before it becomes its program, so that it does not outlive the supervisor."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)
-    parent = os.getpid()
-
-    def prepare() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # the supervisor died between fork and prctl
-            os._exit(1)
-
-    return prepare
+    runner: tuple[str, ...] = (sys.executable, "-m", "efaas.local.child", "efaas.runner")
+    best_energy: tuple[str, ...] = (sys.executable, "-m", "efaas.local.child", "efaas_qpu", "best-energy")
 
 
 async def start(
@@ -74,10 +57,14 @@ async def start(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output if stdout is None else stdout,
             stderr=output,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+            env={
+                **os.environ,
+                "PYTHONUNBUFFERED": "1",
+                PARENT_VARIABLE: str(os.getpid()),
+                **(environment or {}),
+            },
             pass_fds=tuple(pass_fds),
             start_new_session=True,
-            preexec_fn=_end_with_parent(),
         )
 
 
