@@ -7,11 +7,9 @@ from pathlib import Path
 
 import click
 
-import efaas
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(efaas.__version__, prog_name="efaas-qpu")
+@click.version_option(package_name="efaas", prog_name="efaas-qpu")
 def main() -> None:
     """Serve a simulated quantum processor."""
 
@@ -29,9 +27,7 @@ def main() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for what survives a restart: results, charges, calibrations, the device clock.",
 )
-@click.option(
-    "--listen", default="127.0.0.1:0", show_default=True, help="HOST:PORT of the streams; port 0: any."
-)
+@click.option("--listen", default="127.0.0.1:0", show_default=True, help="HOST:PORT of the streams.")
 @click.option(
     "--address-file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -67,6 +63,6 @@ def serve(
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def best_energy(arguments: tuple[str, ...]) -> None:
     """Best energy that an ansatz can have under a device's noise."""
-    from efaas_qpu.engine import reference
+    from efaas_qpu.engine.reference import main as print_best_energy
 
-    sys.exit(reference.main(list(arguments)))
+    sys.exit(print_best_energy(list(arguments)))

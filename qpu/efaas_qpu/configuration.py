@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from efaas.core.qpu.machine import QpuMachine
-
 from efaas.api.device import Drift, QPUDevice
 from efaas.api.quantities import seconds
 from efaas.core.qpu.config import CalibrationConfig, QpuConfig
+from efaas.core.qpu.machine import QpuMachine
 from efaas_qpu.ledger import Ledger
 
 

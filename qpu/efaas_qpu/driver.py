@@ -185,7 +185,7 @@ class DeviceDriver:
                 result.shots += charge.shots
                 result.qpu_s += charge.qpu_s
         self._outgoing.append((live.job.session, wire.ServerMessage(result=result)))
-        if live.job.kind is core.JobKind.SPECULATIVE and not live.claimed:
+        if live.job.kind is core.JobKind.SPECULATIVE:
             live.unclaimed = result
             return
         kept = Kept(live.job.id, live.job.session, live.submission.per_shot, result.SerializeToString())

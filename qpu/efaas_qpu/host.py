@@ -294,23 +294,25 @@ class QpuHost:
         if live is None:
             assert kept is not None
             self._return_again(session, wire.Result.FromString(kept.result), arrived_wall)
-        elif live.cancelled:
-            raise Refused(
-                wire.CANCELLED,
-                "the job is being cancelled; submit it again after that",
-                retry=True,
-                job_id=live.job.id,
-            )
-        elif live.is_claimed_by(submission):
-            live.claim(submission)
-            self.driver.feed(core.JobSubmitted(self.driver.clock.now_s(), live.job, submission.cpu_s))
-        elif live.unclaimed is not None:
+        elif live.unclaimed is not None and submission.kind is core.JobKind.SPECULATIVE:
             self._return_again(session, live.unclaimed, arrived_wall)
-        elif live.started_wall is not None:
+        else:
+            self._take_up(session, live, submission)
+        return True
+
+    def _take_up(self, session: Session, live: LiveJob, submission: Submission) -> None:
+        """The job is under way, or is speculative and complete: it is wanted, by this session, for real."""
+        live.cancelled = False
+        live.claim(submission)
+        session.jobs.add(live.job.id)
+        was_complete = live.unclaimed is not None
+        self.driver.feed(core.JobSubmitted(self.driver.clock.now_s(), live.job, submission.cpu_s))
+        if was_complete:
+            return  # the machine has completed it once more, with its charge
+        if live.started_wall is not None:
             session.say(wire.ServerMessage(started=wire.Started(job_id=live.job.id)))
         elif live.report is not None:
             session.say(queued_message(live.report))
-        return True
 
     def _return_again(self, session: Session, result: wire.Result, arrived_wall: float) -> None:
         again = wire.Result()

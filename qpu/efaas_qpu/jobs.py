@@ -51,19 +51,12 @@ class LiveJob:
     """Why the engine says that it can never work."""
     unclaimed: wire.Result | None = None
     """Result of a speculative job that nobody claimed yet."""
-    claimed: bool = False
-    """Whether it was speculative and a real submit claimed it."""
-
-    def is_claimed_by(self, submission: Submission) -> bool:
-        """Whether a submit of the same job makes this one, speculative so far, a real one."""
-        speculative = JobKind.SPECULATIVE
-        return self.job.kind is speculative and submission.kind is not speculative and not self.claimed
 
     def claim(self, submission: Submission) -> None:
-        """Make a speculative job a real one."""
-        self.claimed = True
-        self.submission = submission
-        self.job = replace(self.job, kind=submission.kind)
+        """Make a speculative job a real one if it was submitted as such now."""
+        if self.job.kind is JobKind.SPECULATIVE and submission.kind is not JobKind.SPECULATIVE:
+            self.submission = submission
+            self.job = replace(self.job, kind=submission.kind)
 
 
 def live_job(

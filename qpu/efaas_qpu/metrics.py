@@ -72,7 +72,7 @@ class Metrics:
         )
         self.simulate_time = histogram("simulate_seconds", "Wall seconds of a job that Aer spent simulating.")
         self.prepare_time = histogram(
-            "prepare_seconds", "Wall seconds to parse, transpile and prepare a circuit."
+            "prepare_seconds", "Wall seconds to read, transpile and prepare a circuit."
         )
         self.late_jobs = counter(
             "late_jobs_total", "Jobs whose simulation took longer than the device time it stands for."
@@ -82,6 +82,4 @@ class Metrics:
         )
         self.kept_results = gauge("kept_results", "Results kept for another submit of the same job.")
         self.kept_bytes = gauge("kept_result_bytes", "Bytes of the kept results.")
-        self.log_compactions = counter(
-            "log_compactions_total", "Times that the write-ahead log was written anew."
-        )
+        self.log_compactions = counter("log_compactions_total", "Times that the log was written anew.")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import ipaddress
 import json
 import logging
@@ -23,15 +24,10 @@ import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-
-import efaas
 from efaas.api.device import Noise, QPUDevice
 from efaas.api.load import load_documents
-from efaas.api.wire import qpu_pb2 as wire
 from efaas.devices import DeviceSnapshot, load_snapshot, snapshot_from_json
 from efaas.errors import EfaasError, InputError
 from efaas.journal import DirectoryJournal
@@ -42,8 +38,8 @@ from efaas_qpu.engine.process import EngineProcess
 from efaas_qpu.host import QpuHost
 from efaas_qpu.ledger import DurableLedger
 from efaas_qpu.limits import ServerLimits
+from efaas_qpu.listening import listen, serving
 from efaas_qpu.metrics import Metrics
-from efaas_qpu.stream import SERVICE, QpuService
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +112,7 @@ async def serve(options: Options, limits: ServerLimits | None = None) -> None:
         authenticator = token_from_file(options.token_file)
     elif not _is_loopback(options.listen):
         raise InputError(
-            f"{options.listen} can be reached from other machines; give a --token-file or listen on 127.0.0.1",
+            f"{options.listen} can be reached from other machines; give a --token-file or use 127.0.0.1",
             place="--listen",
         )
     simulation = device.spec.simulation
@@ -131,7 +127,7 @@ async def serve(options: Options, limits: ServerLimits | None = None) -> None:
         engine=engine,
         ledger=ledger,
         time_scale=float(simulation.time_scale),
-        version=efaas.__version__,
+        version=importlib.metadata.version("efaas"),
         authenticator=authenticator,
         limits=limits,
         metrics=metrics,
@@ -146,7 +142,10 @@ async def serve(options: Options, limits: ServerLimits | None = None) -> None:
         )
     logger.info("%s listens on port %d", device.name, port)
     ended = asyncio.Event()
-    tasks = [asyncio.create_task(_sync(ledger)), *_watch_for_end(ended, options.with_parent)]
+    tasks: list[asyncio.Task[Any]] = [
+        asyncio.create_task(_sync(ledger)),
+        *_watch_for_end(ended, options.with_parent),
+    ]
     try:
         starting = asyncio.create_task(engine.start())
         ending = asyncio.create_task(ended.wait())
@@ -154,8 +153,7 @@ async def serve(options: Options, limits: ServerLimits | None = None) -> None:
         await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             host.worker = _describe_worker(starting.result(), engine)
-            for service in ("", SERVICE):
-                await health_service.set(service, health_pb2.HealthCheckResponse.SERVING)
+            await serving(health_service)
             await ending
         await health_service.enter_graceful_shutdown()
         await host.drain()
@@ -177,42 +175,6 @@ def _describe_worker(ready: object, engine: object) -> str:
     if warning:
         logger.warning("the Aer worker does not use the fast path: %s", warning)
     return ", ".join(part for part in (path, getattr(said, "versions", "")) if part)
-
-
-async def listen(host: QpuHost, address: str) -> tuple[grpc.aio.Server, health.aio.HealthServicer, int]:
-    """Start a gRPC server for a host, with health (not serving yet) and reflection.
-
-    Returns:
-        The server, its health service and the port.
-
-    Raises:
-        InputError: the address cannot be listened on.
-    """
-    server = grpc.aio.server(
-        options=(
-            ("grpc.max_receive_message_length", host.limits.message_bytes),
-            ("grpc.max_send_message_length", 2 * host.limits.waiting_bytes),
-            ("grpc.so_reuseport", 0),
-            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
-        )
-    )
-    server.add_generic_rpc_handlers((QpuService(host).handlers(),))
-    health_service = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
-    for service in ("", SERVICE):
-        await health_service.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
-    names = (wire.DESCRIPTOR.services_by_name["Qpu"].full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError:
-        port = 0
-    if not port:
-        raise InputError(f"cannot listen on {address}; is the port taken?", place="--listen")
-    await server.start()
-    return server, health_service, port
 
 
 def _serve_metrics(host: QpuHost, address: str | None) -> str | None:
@@ -282,9 +244,9 @@ def run(options: Options) -> int:
     try:
         asyncio.run(serve(options))
     except InputError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 2
     except (EfaasError, OSError) as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
     return 0

@@ -114,7 +114,7 @@ class QpuService:
         self._host = host
         self._streams = 0
 
-    def handlers(self) -> grpc.GenericRpcHandler:
+    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
         """What a gRPC server registers."""
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             # Raw bytes both ways: see the module's text.

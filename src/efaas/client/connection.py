@@ -12,7 +12,7 @@ import concurrent.futures
 import threading
 from collections.abc import Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +43,16 @@ def _shared_loop() -> asyncio.AbstractEventLoop:
         return _loop
 
 
+class _Canceller(Protocol):
+    def cancel(self, job_id: str) -> None: ...
+
+
 class QpuJob(concurrent.futures.Future[JobResult]):
     """A job on its way; `id` is its job id."""
 
     def __init__(
         self,
-        connection: QpuConnection,
+        connection: _Canceller,
         name: str,
         on_queued: QueuedCallback | None,
         on_started: StartedCallback | None,

@@ -1,0 +1,102 @@
+"""The ledger: what is kept, for how long, and that a log brings back what was there."""
+
+from __future__ import annotations
+
+import json
+
+from efaas_qpu.ledger import (
+    Booking,
+    CalibrationRecord,
+    Entry,
+    Kept,
+    Ledger,
+    entry_from_record,
+    entry_to_record,
+)
+from efaas_qpu.limits import ServerLimits
+from hypothesis import given
+from hypothesis import strategies as st
+
+LIMITS = ServerLimits(
+    kept_results=5, kept_results_of_session=3, kept_bytes=100, charge_keys=6, known_sessions=3
+)
+
+names = st.sampled_from(["a/1", "a/2", "b/1", "b/2"])
+keys = st.sampled_from([f"job-{number}" for number in range(10)])
+seconds = st.floats(0, 1e6)
+bookings = st.builds(
+    Booking, keys, st.one_of(st.none(), names), seconds, st.integers(0, 10**6), st.just("iteration")
+)
+kept_results = st.builds(Kept, keys, names, st.booleans(), st.binary(max_size=60))
+entries = st.builds(
+    Entry,
+    seconds,
+    bookings=st.lists(bookings, max_size=3),
+    kept=st.lists(kept_results, max_size=3),
+    freed=st.lists(keys, max_size=2),
+    sessions=st.dictionaries(names, st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**63)), max_size=2),
+    calibration=st.one_of(st.none(), st.builds(CalibrationRecord, st.integers(0, 99), seconds)),
+    busy_s=seconds,
+    calibrating_s=seconds,
+)
+
+
+def contents(ledger: Ledger) -> str:
+    return json.dumps(list(ledger.snapshot()))
+
+
+@given(st.lists(entries, max_size=12))
+def test_a_log_of_entries_brings_the_state_back(history):
+    ledger, read = Ledger(LIMITS), Ledger(LIMITS)
+    for entry in history:
+        ledger.apply(entry)
+        read.restore(json.loads(json.dumps(entry_to_record(entry))))
+    assert contents(read) == contents(ledger)
+
+
+@given(st.lists(entries, max_size=12), st.integers(0, 12))
+def test_a_log_written_anew_at_any_point_brings_the_state_back(history, cut):
+    ledger = Ledger(LIMITS)
+    for entry in history[:cut]:
+        ledger.apply(entry)
+    records = [json.loads(json.dumps(record)) for record in ledger.snapshot()]
+    for entry in history[cut:]:
+        ledger.apply(entry)
+        records.append(entry_to_record(entry))
+    read = Ledger(LIMITS)
+    for record in records:
+        read.restore(record)
+    assert contents(read) == contents(ledger)
+    assert read.kept_bytes == ledger.kept_bytes
+
+
+@given(st.lists(entries, max_size=20))
+def test_everything_stays_bounded(history):
+    ledger = Ledger(LIMITS)
+    for entry in history:
+        ledger.apply(entry)
+        kept = list(ledger.kept.values())
+        assert ledger.kept_bytes == sum(len(result.result) for result in kept)
+        assert len(kept) <= LIMITS.kept_results
+        assert ledger.kept_bytes <= LIMITS.kept_bytes or len(kept) == 1
+        for name in {result.session for result in kept}:
+            assert sum(result.session == name for result in kept) <= LIMITS.kept_results_of_session
+        assert len(ledger.sessions) <= LIMITS.known_sessions
+
+
+@given(st.lists(bookings, max_size=20))
+def test_a_key_is_booked_once(charges):
+    ledger = Ledger(ServerLimits())
+    for charge in charges:
+        ledger.apply(Entry(0.0, bookings=[charge]))
+        ledger.apply(Entry(0.0, bookings=[charge]))
+    first = {}
+    for charge in charges:
+        first.setdefault(charge.key, charge)
+    billed = [charge for charge in first.values() if charge.session is not None]
+    assert sum(known.shots for known in ledger.sessions.values()) == sum(charge.shots for charge in billed)
+
+
+@given(entries)
+def test_records_are_exact(entry):
+    assert entry_from_record(json.loads(json.dumps(entry_to_record(entry)))) == entry
