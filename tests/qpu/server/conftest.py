@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 from efaas_qpu.engine.messages import Evaluation, Executed, PartialEstimate, Prepared, WorkerFailed
 from efaas_qpu.engine.observables import check_terms, measurement_bases
 from efaas_qpu.host import QpuHost
-from efaas_qpu.ledger import DurableLedger
+from efaas_qpu.ledger import Booking, DurableLedger, Entry
 from efaas_qpu.limits import ServerLimits
 from efaas_qpu.listening import listen
 
@@ -221,6 +221,7 @@ class World:
         self.host: QpuHost
         self.engine: FakeEngine
         self.port = 0
+        self.bookings: list[Booking] = []
 
     @contextlib.asynccontextmanager
     async def serve(
@@ -231,6 +232,14 @@ class World:
         journal = DirectoryJournal(self.data / "log")
         machine = QpuMachine(config or QpuConfig(slice_cost_s=0.0))
         ledger = DurableLedger(journal, limits)
+        self.bookings = []
+        commit = ledger.commit
+
+        def noted(entry: Entry) -> None:
+            self.bookings += entry.bookings
+            commit(entry)
+
+        ledger.commit = noted  # type: ignore[method-assign]
         self.engine = FakeEngine()
         self.host = QpuHost(
             device="fake-5",
@@ -297,6 +306,13 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[asyncio.Runner]:
+    """One event loop for all examples of a property: gRPC's poller complains of loops that are gone."""
+    with asyncio.Runner() as runner:
+        yield runner
 
 
 @pytest.fixture(scope="session")
