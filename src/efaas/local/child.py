@@ -1,5 +1,4 @@
 """``python -m efaas.local.child MODULE …`` is ``python -m MODULE …`` that ends with its supervisor.
-supervisor.
 
 A runner whose supervisor was killed with ``kill -9`` would go on using a QPU that nobody watches. On Linux
 the kernel is asked to end it then (parent-death signal); elsewhere a thread looks every half second who its

@@ -30,6 +30,18 @@ MOST_SESSIONS = 24
 _BLUE, _VERMILION, _GREEN, _PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 _INK, _SOFT, _HAIR = "#262626", "#767676", "#E3E3E3"
 
+_FINAL = {
+    "marker": "D",
+    "markersize": 5.5,
+    "color": _INK,
+    "markerfacecolor": "white",
+    "markeredgewidth": 1.3,
+    "linestyle": "none",
+    "clip_on": False,
+    "zorder": 5,
+}
+"""The final evaluation: a diamond at the last iteration."""
+
 _STYLE = {
     "font.family": "sans-serif",
     "font.size": 9.5,
@@ -66,11 +78,18 @@ class Series:
     std_error: tuple[float, ...]
     best: tuple[float, ...]
     """Lowest energy so far."""
+    final: tuple[float, float] | None = None
+    """Energy and standard error of the one last evaluation at the best point, if there was one."""
 
 
 def series(record: SessionRecord) -> Series:
     """The points to draw; the last evaluation stands for its iteration."""
     told = [evaluation for evaluation in record.evaluations() if evaluation.energy is not None]
+    final = None
+    if record.result.get("final_evaluation") is True and len(told) > 1 and record.energy is not None:
+        # It belongs to no iteration and may have many more shots.
+        told.pop()
+        final = (record.energy, record.std_error or 0.0)
     by_iteration = {evaluation.iteration: evaluation for evaluation in told}
     if len(by_iteration) > 1:
         label = "Iteration"
@@ -91,6 +110,7 @@ def series(record: SessionRecord) -> Series:
         tuple(evaluation.energy for _, evaluation in points if evaluation.energy is not None),
         tuple(evaluation.std_error or 0.0 for _, evaluation in points),
         tuple(best),
+        final,
     )
 
 
@@ -172,6 +192,10 @@ def _energy_panel(axes: Any, session: SessionRecord, points: Series) -> None:
     marker = {"marker": "o", "markersize": 3} if len(points.steps) <= 40 else {}
     axes.plot(points.steps, points.energy, color=_BLUE, linewidth=1.3, label="energy", **marker)
     lines = []
+    if points.final is not None:
+        energy, error = points.final
+        axes.errorbar(points.steps[-1], energy, yerr=error, label="final evaluation", **_FINAL)
+        lines.append(energy)
     if session.exact is not None:
         axes.axhline(session.exact, color=_INK, linewidth=1.1, label="exact")
         lines.append(session.exact)
@@ -187,6 +211,8 @@ def _energy_panel(axes: Any, session: SessionRecord, points: Series) -> None:
 
 def _error_panel(axes: Any, session: SessionRecord, points: Series, exact: float, hartree: bool) -> None:
     errors = [abs(energy - exact) for energy in points.energy]
+    if points.final is not None:
+        errors.append(abs(points.final[0] - exact))
     noise = [error for error in points.std_error if error > 0]
     positive = [error for error in errors if error > 0] or [1e-6]
     ceiling = 1.6 * max([*positive, *noise])
@@ -203,9 +229,8 @@ def _error_panel(axes: Any, session: SessionRecord, points: Series, exact: float
             linewidth=0,
             label="within shot noise",
         )
-    axes.plot(
-        points.steps, [max(error, floor) for error in errors], color=_BLUE, linewidth=1.1, label="energy"
-    )
+    shown = [max(error, floor) for error in errors[: len(points.steps)]]
+    axes.plot(points.steps, shown, color=_BLUE, linewidth=1.1, label="energy")
     if hartree:
         axes.axhline(
             CHEMICAL_ACCURACY, color=_PURPLE, linewidth=1.4, dashes=(1.2, 1.6), label="chemical accuracy"
@@ -216,6 +241,8 @@ def _error_panel(axes: Any, session: SessionRecord, points: Series, exact: float
             abs(noisy - exact), color=_GREEN, linewidth=1.5, dashes=(7, 2, 1.5, 2), label="best under noise"
         )
         floor = min(floor, 10 ** math.floor(math.log10(abs(noisy - exact))))
+    if points.final is not None and points.final[0] != exact:
+        axes.plot(points.steps[-1], errors[-1], **_FINAL)
     axes.set_yscale("log")
     axes.set_ylim(floor, max(ceiling, 10 * floor))
     axes.yaxis.set_major_locator(LogLocator(numticks=6))
@@ -237,20 +264,20 @@ def _legend(figure: Figure, height: float) -> None:
     """One legend for all panels, below them: each label once, in the order of drawing."""
     handles: dict[str, Any] = {}
     order: Sequence[str] = (
-        "energy", "± 1 standard error", "best so far", "exact", "best under noise", "chemical accuracy",
-        "within shot noise",
+        "energy", "± 1 standard error", "best so far", "final evaluation", "exact", "best under noise",
+        "chemical accuracy", "within shot noise",
     )  # fmt: skip
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     labels = [label for label in order if label in handles]
-    narrow = figure.get_figwidth() < 10
+    to_a_row = int(figure.get_figwidth() // 1.6)
     figure.legend(
         [handles[label] for label in labels],
         labels,
         loc="center",
         bbox_to_anchor=(0.5, height),
-        ncols=math.ceil(len(labels) / 2) if narrow and len(labels) > 5 else len(labels),
+        ncols=len(labels) if len(labels) <= to_a_row else math.ceil(len(labels) / 2),
         handlelength=2.4,
         columnspacing=1.8,
     )

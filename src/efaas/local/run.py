@@ -23,11 +23,20 @@ from typing import Any, Protocol, TextIO
 from efaas.errors import InputError
 from efaas.local.best_energy import BestEnergies
 from efaas.local.exact import ExactEnergies
-from efaas.local.folder import RunFolder, finite, write_json
+from efaas.local.folder import RunFolder, finite, read_json, write_json
 from efaas.local.history import HistoryWriter, read_history
 from efaas.local.intake import Plan, is_noisy, make_plan, override, read_manifests
 from efaas.local.processes import Programs
-from efaas.local.progress import DeviceRecord, Evaluation, RunRecord, SessionRecord, State
+from efaas.local.progress import (
+    DeviceRecord,
+    Evaluation,
+    RunRecord,
+    SessionRecord,
+    State,
+    integer,
+    number,
+    text,
+)
 from efaas.local.summary import summarize
 from efaas.local.supervisor import Listener, Supervisor, Timings
 
@@ -97,6 +106,7 @@ def run(options: RunOptions, stdout: TextIO | None = None, stderr: TextIO | None
         for session in record.sessions.values():
             session.take_history(line for line in known if line.session == session.key)
             _take_outcome(folder, session)
+        _take_devices(folder, record)
         earlier_s = float((folder.read_run().get("wall_s")) or 0.0)
         begun = time.monotonic()
         exact = ExactEnergies(plan, record)
@@ -171,6 +181,19 @@ def _take_outcome(folder: RunFolder, record: SessionRecord) -> None:
     record.state, record.reason = State(outcome["state"]), str(outcome.get("reason", ""))
     if outcome.get("device") in record.devices:
         record.device = outcome["device"]
+
+
+def _take_devices(folder: RunFolder, record: RunRecord) -> None:
+    """What an earlier run of the folder knew of the devices, for those that need not be started again."""
+    for told in (read_json(folder.result) or {}).get("devices") or ():
+        device = record.devices.get(text(told.get("device"))) if isinstance(told, dict) else None
+        if device is None:
+            continue
+        for name in ("busy_s", "calibrating_s", "clock_s", "calibration_age_s"):
+            setattr(device, name, number(told.get(name)) or 0.0)
+        device.duty_cycle = number(told.get("qdc_since_first_job")) or 0.0
+        device.calibration_epoch = integer(told.get("calibration_epoch")) or 0
+        device.condition = "Stopped"
 
 
 # --- while it runs --------------------------------------------------------------------------------
@@ -271,16 +294,16 @@ def _signals(supervisor: Supervisor, record: RunRecord, view: View) -> Iterator[
         record.interrupted = True
         supervisor.stop()
         view.note("ending; once more to end at once")
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        for caught in numbers:
+            loop.remove_signal_handler(caught)
 
-    for number in numbers:
-        loop.add_signal_handler(number, interrupt)
+    for caught in numbers:
+        loop.add_signal_handler(caught, interrupt)
     try:
         yield
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        for caught in numbers:
+            loop.remove_signal_handler(caught)
 
 
 def _view(options: RunOptions, record: RunRecord, stdout: TextIO, stderr: TextIO) -> Any:
