@@ -1,4 +1,4 @@
-"""What holds for every method: order of ask and tell, refusals, previews, and going on from a state to the bit."""
+"""What holds for every method: ask and tell, refusals, previews, and going on from a state to the bit."""
 
 from __future__ import annotations
 

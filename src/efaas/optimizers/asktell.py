@@ -243,7 +243,7 @@ def checked_answers(asked: Ask, answers: Tell) -> Tell:
     return Tell(values, std_errors, _answer(answers.overlaps, "overlaps", pairs))
 
 
-def _answer(given: object, what: str, count: int) -> Vector:
+def _answer(given: Vector, what: str, count: int) -> Vector:
     try:
         # A copy, because a caller may use its buffer again.
         array = np.array(given, dtype=np.float64) if not np.iscomplexobj(given) else None
@@ -253,8 +253,8 @@ def _answer(given: object, what: str, count: int) -> Vector:
         raise ValueError(f"{what}: not an array of real numbers")
     if array.shape != (count,):
         raise ValueError(f"{what}: shape {array.shape}, expected ({count},)")
-    # NaN fails the comparison too. As Python floats, because most answers are one or two numbers and a preview
-    # is to take microseconds.
+    # NaN fails the comparison too. As Python floats, because most answers are one or two numbers and a
+    # preview is to take microseconds.
     if not all(-LARGEST_VALUE <= number <= LARGEST_VALUE for number in array.tolist()):
         raise ValueError(f"{what}: a number is not finite, or larger than {LARGEST_VALUE:g}")
     return array
@@ -275,7 +275,10 @@ def _decoded(value: Any, kind: Kind) -> Any:
     if kind == "matrix":
         rows, columns = value["shape"]
         packed = base64.b64decode(value["float64"], validate=True)
-        return frozen(np.frombuffer(packed, dtype="<f8").astype(np.float64).reshape(rows, columns))
+        matrix = np.frombuffer(packed, dtype="<f8").astype(np.float64).reshape(rows, columns)
+        if not np.all(np.isfinite(matrix)):
+            raise ValueError("a matrix is not finite")
+        return frozen(matrix)
     if kind == "list":
         if not isinstance(value, list):
             raise TypeError(f"{value!r} is not a list")

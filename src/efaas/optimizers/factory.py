@@ -40,13 +40,11 @@ class _Range:
     least: float
     most: float
     unit: str = ""
-    least_included: bool = True
 
     def fault(self, value: float) -> str | None:
-        if self.least <= value <= self.most and (self.least_included or value > self.least):
+        if self.least <= value <= self.most:
             return None
-        lower = "at least" if self.least_included else "above"
-        return f"is {value:g}; it must be {lower} {self.least:g} and at most {self.most:g}{self.unit}"
+        return f"is {value:g}; it must be at least {self.least:g} and at most {self.most:g}{self.unit}"
 
 
 _ANGLE = _Range(1e-9, 100.0, " rad")
