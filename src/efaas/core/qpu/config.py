@@ -94,7 +94,7 @@ class QpuConfig:
     policy: str = "efaas"
     """One of `POLICIES`."""
     slice_s: float | None = 0.25
-    """Longest time a job holds the device at a stretch while a better class may come; None: jobs run whole."""
+    """Longest time a job holds the device while a better class may come; None: jobs run whole."""
     slice_cost_s: float = 0.01
     """Lost whenever the device turns to another job than the one it held last."""
     turn_s: float = 10.0
@@ -165,8 +165,8 @@ class QpuConfig:
             )
         if not 0 <= self.guaranteed_share <= 0.25:
             raise InputError(
-                f"{self.guaranteed_share} must lie between 0 and 0.25: three classes have it at once and loops "
-                "need the rest",
+                f"{self.guaranteed_share} must lie between 0 and 0.25: three classes have it at once and "
+                "loops need the rest",
                 place="queue.guaranteed_share",
             )
         if not 0 <= self.reserve_share <= 1:

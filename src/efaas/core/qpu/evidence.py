@@ -53,9 +53,7 @@ class LoopEvidence:
         return self.iterations > 0
 
     def submitted(self, device_s: float, gap_s: float | None) -> None:
-        """A loop job arrived; `gap_s` is the time since all results were in, None when some are
-        outstanding.
-        """
+        """A loop job arrived, `gap_s` after all results were in; None when some are outstanding."""
         if gap_s is not None and self._burst:
             self.iterations += 1
             self.gap.add(gap_s)

@@ -316,7 +316,7 @@ class QpuMachine(Dispatcher):
         self._busy("device", event.busy_s)
         self.end_calibration(running, event.busy_s, event.epoch)
 
-    def _handle_calibration_requested(self, event: CalibrationRequested) -> None:
+    def _handle_calibration_requested(self, _event: CalibrationRequested) -> None:
         self.calibration.requested = True
 
     def _handle_drain_requested(self, event: DrainRequested) -> None:
@@ -328,7 +328,7 @@ class QpuMachine(Dispatcher):
             if job.state in (JobState.HELD, JobState.WAITING):
                 self.drop(job, FailureCode.DRAINING, "the device is being drained", retry=True)
 
-    def _handle_drain_cancelled(self, event: DrainCancelled) -> None:
+    def _handle_drain_cancelled(self, _event: DrainCancelled) -> None:
         self.draining = False
         self.cordoned_at_s = math.inf
 
@@ -338,5 +338,5 @@ class QpuMachine(Dispatcher):
                 raise self.impossible(event.tenant, f"{value} s is no use", place)
         self.policy.use_reported(event.tenant, event.cpu_s, event.qpu_s, self.now_s)
 
-    def _handle_timer_fired(self, event: TimerFired) -> None:
+    def _handle_timer_fired(self, _event: TimerFired) -> None:
         """Time passed; `advance` looks what changed by that."""

@@ -86,7 +86,7 @@ class SessionOpened(Event):
     max_qpu_s: float | None = None
     """Limit of device seconds charged to the session."""
     charged_shots: int = 0
-    """Shots charged before, on this device's earlier life or on other devices; looked at when first opened."""
+    """Shots charged before, in an earlier life of the device or elsewhere; looked at when first opened."""
     charged_qpu_s: float = 0.0
     """As `charged_shots`, in device seconds."""
 
@@ -191,8 +191,9 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class StartSlice(Decision):
-    """Hold the device for cells [first_block, first_block + blocks) of the job; answer SliceFinished or
-    SliceFailed.
+    """Hold the device for cells [first_block, first_block + blocks) of the job.
+
+    Answer `SliceFinished` or `SliceFailed`.
     """
 
     job_id: str
@@ -231,8 +232,9 @@ class StartCalibration(Decision):
 
 @dataclass(frozen=True, slots=True)
 class StopSlice(Decision):
-    """End the running slice now (its job was cancelled or made way); answer SliceFinished with what it
-    took.
+    """End the running slice now: its job was cancelled or made way.
+
+    Answer `SliceFinished` with the time it took; its cells do not count.
     """
 
     job_id: str
@@ -310,7 +312,7 @@ class WakeAt(Decision):
 
 @dataclass(frozen=True, slots=True)
 class Idle(Decision):
-    """Nothing runs now; `reserved_for` says why work may wait all the same (a gap kept for an active loop)."""
+    """Nothing runs now; `reserved_for` says why work may wait all the same (a gap kept for a loop)."""
 
     reserved_for: str | None
     until_s: float | None

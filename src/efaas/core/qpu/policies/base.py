@@ -66,8 +66,9 @@ class Policy:
         """A session went; its waiting jobs were removed before."""
 
     def classify(self, job: JobRecord, now_s: float, gap_s: float | None) -> tuple[JobClass, str]:
-        """Class of a job that arrives, and why; `gap_s`: since all results of its session were in, if they
-        are.
+        """Class of a job that arrives, and why.
+
+        `gap_s` is the time since all results of its session were in, None when some are outstanding.
         """
         return (JobClass.SPECULATIVE if job.kind is JobKind.SPECULATIVE else JobClass.BATCH), "waits its turn"
 
@@ -128,9 +129,7 @@ class Policy:
         return False
 
     def calibration_limit_s(self, job: JobRecord) -> float:
-        """Oldest calibration on which this policy starts a job, the device's and the session's limits
-        aside.
-        """
+        """Oldest calibration on which the policy starts a job, limits of device and session aside."""
         return math.inf
 
     def may_calibrate(self, now_s: float) -> bool:

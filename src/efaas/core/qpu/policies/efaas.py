@@ -1,4 +1,6 @@
-"""The Dual-Resource Fair Queue. Its rules, in order of precedence:
+"""The Dual-Resource Fair Queue.
+
+Its rules, in order of precedence:
 
 1. An active iteration that has started keeps the device, for a turn at most while another loop waits.
 2. **Guaranteed share.** A class with waiting work that got less than its share of the last minute gets one
@@ -8,8 +10,9 @@
    share ÷ weight comes first, in it the least served session, in that the job with the highest ρ.
 5. **Slicing**: what is not an active iteration runs in slices, so that an active one waits for one slice at
    most.
-6. **Gap-fitting**: a slice ends where an active loop is expected back. When not one cell fits any more, the
-   rest of the gap is kept free, as long as the time kept free stays below `reserve_share` of all time.
+6. **Gap-fitting**: a slice ends where an active loop may come back; while it may come at any moment, slices
+   are shorter. When it is sure to come before one cell would be done, the device is kept free for it, as long
+   as the time kept free stays below `reserve_share` of all time.
 
 ρ = α · [active] + β · (τ - Δt_wait)/τ + γ · W is the paper's priority. Δt_wait is the time that the job can
 still wait until its calibration is past the limit (at most τ), so urgency grows towards the limit; W is the
@@ -36,6 +39,12 @@ from efaas.core.qpu.policies.base import Choice, Hold, Policy, Run
 
 _GUARANTEED = (JobClass.FIRST, JobClass.BATCH)
 _ROUNDING = 1e-9
+
+_SIGMAS = 2.0
+"""A loop is expected within so many spreads around its median gap."""
+
+_FINER = 4
+"""While a loop may come back at any moment, slices are so many times shorter: going on costs nothing."""
 
 
 def priority(config: QpuConfig, *, active: bool, may_wait_s: float, weight_part: float) -> float:
@@ -156,10 +165,10 @@ class DualResourceFairQueue(Policy):
         self.tenants.leave(job.session.tenant, job.id)
         self._refresh(job.session)
         evidence = self.evidence.get(job.session.name)
-        if job.kind is JobKind.LOOP and evidence and evidence.gap.known and not evidence.demoted:
-            if job.session.classical_since_s is not None:
-                back_s = now_s + evidence.gap.median_s
-                heappush(self._expected, (back_s, job.session.name, evidence.iterations))
+        computes = job.kind is JobKind.LOOP and job.session.classical_since_s is not None
+        if computes and evidence and evidence.gap.known and not evidence.demoted:
+            back_s = now_s + evidence.gap.median_s
+            heappush(self._expected, (back_s, job.session.name, evidence.iterations))
 
     def calibrated(self, session: SessionRecord, busy_s: float, now_s: float) -> None:
         self._use(session, 0.0, busy_s, now_s)
@@ -281,17 +290,17 @@ class DualResourceFairQueue(Policy):
             return Run(job, cells)
         back_s, session, spread_s = back
         turn_s = 0.0 if job.id == last_job else self.config.slice_cost_s
-        free_s = back_s - now_s - turn_s
+        free_s = back_s - _SIGMAS * spread_s - now_s - turn_s
         if cells * block_s <= free_s:
             return Run(job, cells)
         fitting = int(free_s / block_s + _ROUNDING)
         if fitting >= 1 and fitting * block_s >= 2 * turn_s:
             return Run(job, fitting)
-        until_s = back_s + min(2 * spread_s, self.config.slice_s)
-        if until_s > now_s and until_s - now_s <= min(self.config.slice_s, self._reserve_s):
+        until_s = back_s + _SIGMAS * spread_s
+        if now_s < until_s <= now_s + min(block_s, self._reserve_s):
             self._reserving = True
             return Hold(session, until_s, f"kept free for {session}, expected back at {back_s:.3f} s")
-        return Run(job, cells)
+        return Run(job, min(cells, _fit(self.config.slice_s / _FINER, block_s, left)))
 
     def _next_back(self, now_s: float) -> tuple[float, str, float] | None:
         """The loop expected back next: (moment, session, spread)."""
@@ -300,7 +309,7 @@ class DualResourceFairQueue(Policy):
             evidence = self.evidence.get(name)
             if evidence is not None and evidence.iterations == iteration and not evidence.demoted:
                 spread_s = evidence.gap.spread_s
-                if now_s < back_s + min(2 * spread_s, self.config.slice_s or 0.0):
+                if now_s < back_s + _SIGMAS * spread_s:
                     return back_s, name, spread_s
             heappop(self._expected)
         return None
