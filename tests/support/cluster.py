@@ -1,0 +1,590 @@
+"""A real Kubernetes control plane for tests, without containers.
+
+`Cluster` starts etcd and kube-apiserver as processes of this machine, and on request kube-controller-manager,
+kube-scheduler and kwok (which plays kubelets: nodes are Ready, pods run and end). Everything listens on
+127.0.0.1 on ports of its own, keeps its files in one folder, and ends with the test, even a killed one.
+
+::
+
+    with Cluster(tmp_path) as cluster:
+        cluster.apply_crds()
+        cluster.start_kwok()
+        cluster.start_scheduler(configuration)
+        cluster.api.create("/api/v1/namespaces/default/pods", pod)
+
+`Api` is a plain client of the REST interface: paths in, documents out, one connection a thread. Tests speak
+to the API server as any client would, without a library whose caches could hide a fault.
+
+The programs are looked for on PATH; where they are not, a machine's own setup script
+(``../shared/kind/up``) is run if it is there, and otherwise the test fails and says what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import http.client
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "kubectl")
+START_LIMIT_S = 60.0
+"""Longest wait for a program to be ready: both cores may be busy with other tests."""
+
+Document = dict[str, Any]
+
+
+class ClusterError(Exception):
+    """The control plane cannot be started, or does not get ready."""
+
+
+class ApiError(Exception):
+    """The API server answered with an error.
+
+    Args:
+        status: HTTP status code.
+        body: the Status document, or the text.
+    """
+
+    def __init__(self, status: int, body: Any) -> None:
+        reason = body.get("message", body) if isinstance(body, dict) else body
+        super().__init__(f"{status}: {reason}")
+        self.status = status
+        self.body = body
+
+
+@functools.cache
+def require_programs() -> None:
+    """Make sure that the programs are there.
+
+    Raises:
+        ClusterError: some are missing, with their names.
+    """
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    setup = ROOT.parent / "shared" / "kind" / "up"
+    if missing and setup.is_file():
+        subprocess.run([str(setup)], check=True, stdout=subprocess.DEVNULL)
+        missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        raise ClusterError(
+            f"tests marked `cluster` need {', '.join(missing)} on PATH; install Kubernetes' server programs "
+            "and kwok, or deselect these tests with EFAAS_WITHOUT_CLUSTER=1"
+        )
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(
+    what: str, condition: Callable[[], Any], *, within_s: float = START_LIMIT_S, every_s: float = 0.05
+) -> Any:
+    """Wait for a condition and return what it gives.
+
+    Raises:
+        AssertionError: it did not hold in time; names what was waited for and what the last try said.
+    """
+    end = time.monotonic() + within_s
+    while True:
+        value = None
+        try:
+            value = condition()
+            trouble = repr(value)
+        except (OSError, http.client.HTTPException, ApiError) as error:
+            trouble = repr(error)
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"no {what} within {within_s:g} s; last seen: {trouble}")
+        time.sleep(every_s)
+
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Process:
+    """A program started for a test; its output goes to a log file.
+
+    Args:
+        command: program and arguments.
+        log: file for its standard output and error; later starts are appended.
+        environment: variables on top of this process's own.
+    """
+
+    def __init__(
+        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.command = list(command)
+        self.log = log
+        self._environment = {**os.environ, **(environment or {})}
+        self._popen: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it (again, with the same arguments)."""
+        with self.log.open("ab") as sink:
+            sink.write(f"$ {shlex.join(self.command)}\n".encode())
+            sink.flush()
+            self._popen = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                preexec_fn=_end_with_parent,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        assert self._popen is not None
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._popen is not None and self._popen.poll() is None
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        if self.running:
+            assert self._popen is not None
+            self._popen.kill()
+            self._popen.wait()
+
+    def stop(self, within_s: float = 10.0) -> int:
+        """Ask it to end, insist after a while; returns its exit code."""
+        assert self._popen is not None
+        if self.running:
+            self._popen.terminate()
+            try:
+                self._popen.wait(within_s)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        return self._popen.wait()
+
+    def tail(self, lines: int = 15) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+class Api:
+    """REST client of the API server, safe to use from several threads.
+
+    Args:
+        server: ``https://127.0.0.1:PORT``.
+        token: bearer token.
+        ca_file: certificates to trust.
+    """
+
+    def __init__(self, server: str, token: str, ca_file: Path) -> None:
+        self._address = urlsplit(server)
+        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        self._ca_file = ca_file
+        self._threads = threading.local()
+
+    def get(self, path: str, **query: str | int) -> Document:
+        """Read an object or a list."""
+        return self.call("GET", path, query=query)
+
+    def find(self, path: str) -> Document | None:
+        """Read an object; None if it is not there."""
+        try:
+            return self.get(path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def items(self, path: str, **query: str | int) -> list[Document]:
+        """The objects of a list."""
+        return list(self.get(path, **query)["items"])
+
+    def create(self, path: str, document: Mapping[str, Any]) -> Document:
+        """Create an object in the collection."""
+        return self.call("POST", path, document)
+
+    def replace(self, path: str, document: Mapping[str, Any]) -> Document:
+        """Write an object as a whole."""
+        return self.call("PUT", path, document)
+
+    def patch(self, path: str, change: Any, *, kind: str = "merge") -> Document:
+        """Change an object by a ``merge``, ``strategic-merge`` or ``json`` patch."""
+        return self.call("PATCH", path, change, content_type=f"application/{kind}-patch+json")
+
+    def delete(self, path: str, **query: str | int) -> None:
+        """Delete an object or a collection; one that is gone is no error."""
+        try:
+            self.call("DELETE", path, query=query)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        document: Any = None,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        content_type: str = "application/json",
+    ) -> Document:
+        """Send one request.
+
+        Raises:
+            ApiError: the answer is not a success.
+        """
+        target = quote(path, safe="/:") + (f"?{urlencode(query)}" if query else "")
+        body = None if document is None else json.dumps(document).encode()
+        headers = self._headers | ({"Content-Type": content_type} if body else {})
+        try:
+            status, answer = self._exchange(method, target, body, headers)
+        except (OSError, http.client.HTTPException):
+            # The kept connection may have been closed meanwhile: once more on a new one.
+            self._threads.connection = None
+            status, answer = self._exchange(method, target, body, headers)
+        try:
+            parsed = json.loads(answer) if answer else {}
+        except ValueError:
+            parsed = answer.decode(errors="replace")
+        if status >= 400:
+            raise ApiError(status, parsed)
+        return parsed if isinstance(parsed, dict) else {"text": parsed}
+
+    def _exchange(
+        self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
+        connection = getattr(self._threads, "connection", None)
+        if connection is None:
+            context = ssl.create_default_context(cafile=str(self._ca_file))
+            connection = http.client.HTTPSConnection(
+                str(self._address.hostname), self._address.port, timeout=30, context=context
+            )
+            self._threads.connection = connection
+        connection.request(method, target, body, headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+class Cluster:
+    """A control plane of its own.
+
+    Args:
+        folder: for data, certificates and logs; made if it is not there.
+        service_accounts: whether pods need a service account, as in a real cluster. Those are made by
+            kube-controller-manager, so without it pods would be refused.
+    """
+
+    def __init__(self, folder: Path, *, service_accounts: bool = False) -> None:
+        require_programs()
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.token = secrets.token_hex(16)
+        self.processes: dict[str, Process] = {}
+        self._service_accounts = service_accounts
+
+    def __enter__(self) -> Cluster:
+        try:
+            self._start_store()
+            self._start_api_server()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every program, last started first."""
+        for name in reversed(list(self.processes)):
+            with contextlib.suppress(OSError):
+                # Nothing here is worth saving: etcd would take its time to end in order.
+                self.processes[name].kill()
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Kubeconfig file of the cluster's administrator."""
+        return self.folder / "kubeconfig"
+
+    @property
+    def ca_file(self) -> Path:
+        """Certificates that the API server's own one can be checked with."""
+        return self.folder / "pki" / "apiserver.crt"
+
+    def start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> Process:
+        """Start a program that ends with the cluster; its log is ``NAME.log`` in the folder."""
+        process = Process(command, self.folder / f"{name}.log", environment)
+        self.processes[name] = process
+        return process
+
+    def start_controller_manager(self, *controllers: str) -> Process:
+        """Start kube-controller-manager.
+
+        Args:
+            controllers: which of its controllers to run; its usual ones if none is named.
+        """
+        port = free_port()
+        process = self.start(
+            "kube-controller-manager",
+            [
+                "kube-controller-manager",
+                f"--kubeconfig={self.kubeconfig}",
+                f"--service-account-private-key-file={self._key}",
+                f"--root-ca-file={self.ca_file}",
+                "--use-service-account-credentials=false",
+                "--leader-elect=false",
+                "--bind-address=127.0.0.1",
+                f"--secure-port={port}",
+                f"--cert-dir={self.folder / 'controller-manager'}",
+                f"--controllers={','.join(controllers) or '*'}",
+            ],
+        )
+        wait_until("kube-controller-manager", lambda: self._answers(process, port, tls=True))
+        if not controllers or "serviceaccount-controller" in controllers:
+            path = "/api/v1/namespaces/default/serviceaccounts/default"
+            wait_until("service account", lambda: self.api.find(path))
+        return process
+
+    def start_scheduler(self, configuration: Mapping[str, Any], name: str = "kube-scheduler") -> Process:
+        """Start kube-scheduler; its configuration gets the kubeconfig and leaves out leader election."""
+        document = {
+            "apiVersion": "kubescheduler.config.k8s.io/v1",
+            "kind": "KubeSchedulerConfiguration",
+            "leaderElection": {"leaderElect": False},
+            **configuration,
+        }
+        document["clientConnection"] = {
+            **configuration.get("clientConnection", {}),
+            "kubeconfig": str(self.kubeconfig),
+        }
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(document))
+        port = free_port()
+        process = self.start(
+            name,
+            [
+                "kube-scheduler",
+                f"--config={path}",
+                "--bind-address=127.0.0.1",
+                f"--secure-port={port}",
+                f"--cert-dir={self.folder / name}",
+                f"--authentication-kubeconfig={self.kubeconfig}",
+                f"--authorization-kubeconfig={self.kubeconfig}",
+            ],
+        )
+        wait_until(name, lambda: self._answers(process, port, tls=True))
+        return process
+
+    def start_kwok(self) -> Process:
+        """Start kwok for all nodes: they get Ready, their pods Running."""
+        port = free_port()
+        process = self.start(
+            "kwok",
+            [
+                "kwok",
+                f"--config={Path(__file__).with_name('kwok-stages.yaml')}",
+                f"--kubeconfig={self.kubeconfig}",
+                "--manage-all-nodes",
+                f"--server-address=127.0.0.1:{port}",
+                f"--node-port={port}",
+                "--node-lease-duration-seconds=40",
+            ],
+        )
+        wait_until("kwok", lambda: self._answers(process, port, tls=False))
+        return process
+
+    def apply_crds(self, folder: Path = ROOT / "crds") -> None:
+        """Create the CustomResourceDefinitions of a folder and wait until they are served."""
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        for file in sorted(folder.glob("*.yaml")):
+            document = yaml.safe_load(file.read_text())
+            self.api.create(path, document)
+            name = document["metadata"]["name"]
+
+            def established(name: str = name) -> bool:
+                conditions = self.api.get(f"{path}/{name}").get("status", {}).get("conditions") or []
+                return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+            wait_until(f"established {name}", established)
+            version = document["spec"]["versions"][0]["name"]
+            plural = document["spec"]["names"]["plural"]
+            wait_until(
+                f"{plural} to be served",
+                lambda version=version, plural=plural, group=document["spec"]["group"]: self.api.find(
+                    f"/apis/{group}/{version}/{plural}"
+                ),
+            )
+
+    def create_namespace(self, name: str) -> None:
+        """Create a namespace."""
+        self.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+
+    def create_node(
+        self,
+        name: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+        taints: Sequence[Mapping[str, str]] = (),
+        resources: Mapping[str, str] | None = None,
+    ) -> None:
+        """Create a Ready node.
+
+        Args:
+            name: its name.
+            labels: on top of its host name.
+            annotations: as they are.
+            taints: as in the spec.
+            resources: capacity, on top of 32 CPUs, 256 GiB and 110 pods.
+        """
+        self.api.create(
+            "/api/v1/nodes",
+            {
+                "metadata": {
+                    "name": name,
+                    "labels": {"kubernetes.io/hostname": name, **(labels or {})},
+                    "annotations": {"kwok.x-k8s.io/node": "fake", **(annotations or {})},
+                },
+                "spec": {"taints": list(taints)},
+            },
+        )
+        capacity = {"cpu": "32", "memory": "256Gi", "pods": "110", **(resources or {})}
+        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        ready = {
+            "type": "Ready",
+            "status": "True",
+            "reason": "KubeletReady",
+            "message": "kubelet is posting ready status",
+            "lastHeartbeatTime": moment,
+            "lastTransitionTime": moment,
+        }
+        status = {"capacity": capacity, "allocatable": capacity, "conditions": [ready]}
+        self.api.patch(f"/api/v1/nodes/{name}/status", {"status": status})
+
+    @contextlib.contextmanager
+    def fresh_namespace(self, prefix: str = "test") -> Iterator[str]:
+        """A namespace of a unique name."""
+        name = f"{prefix}-{secrets.token_hex(4)}"
+        self.create_namespace(name)
+        yield name
+
+    @property
+    def _key(self) -> Path:
+        return self.folder / "service-account.key"
+
+    def _start_store(self) -> None:
+        port, peer = free_port(), free_port()
+        self._store = f"http://127.0.0.1:{port}"
+        process = self.start(
+            "etcd",
+            [
+                "etcd",
+                "--unsafe-no-fsync",
+                f"--data-dir={self.folder / 'etcd'}",
+                f"--listen-client-urls={self._store}",
+                f"--advertise-client-urls={self._store}",
+                f"--listen-peer-urls=http://127.0.0.1:{peer}",
+                f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
+                f"--initial-cluster=default=http://127.0.0.1:{peer}",
+                "--log-level=warn",
+            ],
+        )
+        wait_until("etcd", lambda: self._answers(process, port, tls=False, path="/health"))
+
+    def _start_api_server(self) -> None:
+        subprocess.run(["openssl", "genrsa", "-out", str(self._key), "2048"], check=True, capture_output=True)
+        tokens = self.folder / "tokens.csv"
+        tokens.write_text(f"{self.token},admin,admin,system:masters\n")
+        port = free_port()
+        self.server = f"https://127.0.0.1:{port}"
+        # Nodes are tainted until kube-controller-manager has seen them Ready; alone, they would stay so.
+        off = ["TaintNodesByCondition"] + ([] if self._service_accounts else ["ServiceAccount"])
+        process = self.start(
+            "kube-apiserver",
+            [
+                "kube-apiserver",
+                f"--etcd-servers={self._store}",
+                "--bind-address=127.0.0.1",
+                "--advertise-address=127.0.0.1",
+                f"--secure-port={port}",
+                f"--cert-dir={self.folder / 'pki'}",
+                "--service-cluster-ip-range=10.96.0.0/16",
+                f"--service-account-issuer={self.server}",
+                f"--service-account-key-file={self._key}",
+                f"--service-account-signing-key-file={self._key}",
+                f"--token-auth-file={tokens}",
+                "--authorization-mode=RBAC",
+                f"--disable-admission-plugins={','.join(off)}",
+                "--endpoint-reconciler-type=none",
+                "--allow-privileged=true",
+            ],
+        )
+        wait_until("kube-apiserver", lambda: self._answers(process, port, tls=True, path="/readyz"))
+        self.kubeconfig.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "test",
+                    "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+                    "clusters": [
+                        {
+                            "name": "test",
+                            "cluster": {"server": self.server, "certificate-authority": str(self.ca_file)},
+                        }
+                    ],
+                    "users": [{"name": "admin", "user": {"token": self.token}}],
+                }
+            )
+        )
+        self.kubeconfig.chmod(0o600)
+        self.api = Api(self.server, self.token, self.ca_file)
+        wait_until("default namespace", lambda: self.api.find("/api/v1/namespaces/default"))
+
+    def _answers(self, process: Process, port: int, *, tls: bool, path: str = "/healthz") -> bool:
+        """Whether a program's health endpoint says 200; a program that ended is an error at once."""
+        if not process.running:
+            raise ClusterError(f"{process.command[0]} ended while it started:\n{process.tail()}")
+        if tls:
+            # Its certificate is its own and of this moment: only that it is well matters here.
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                "127.0.0.1", port, timeout=5, context=context
+            )
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self.token}"})
+            return connection.getresponse().status == 200
+        finally:
+            connection.close()
