@@ -18,11 +18,11 @@ What ends a job's future:
 
 from __future__ import annotations
 
+import bisect
 import concurrent.futures
 import contextlib
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -107,7 +107,7 @@ class Dispatcher:
         self._current: _Connected | None = None
         self._preferred = 0
         self._unlucky = 0
-        self._waiting: deque[_Task] = deque()
+        self._waiting: list[_Task] = []  # by evaluation number
         self._on_the_way: set[_Task] = set()
         self._prepared: list[str | bytes | Terms] = []
         self._closed = False
@@ -139,7 +139,7 @@ class Dispatcher:
             connected = self._current
             straight = connected is not None and not self._waiting and self._is_registered(connected, request)
             if not straight:
-                self._waiting.append(task)
+                self._line_up(task)
                 self._changed.notify()
         if straight and connected is not None:
             self._send(task, connected)
@@ -297,7 +297,8 @@ class Dispatcher:
             connected.given_up = True
             again = [task for task in self._on_the_way if task.connection is connected]
             self._on_the_way.difference_update(again)
-            self._waiting.extendleft(sorted(again, key=lambda task: -task.request.evaluation))
+            for task in again:
+                self._line_up(task)
             if not stay:
                 self._preferred = (self._preferred + 1) % len(self._targets)
                 self._unlucky += 1
@@ -362,10 +363,13 @@ class Dispatcher:
             self._settle(task, error)
         except EfaasError:
             with self._changed:
-                self._waiting.appendleft(task)
+                self._line_up(task)
             raise
         else:
             self._send(task, connected)
+
+    def _line_up(self, task: _Task) -> None:
+        bisect.insort(self._waiting, task, key=lambda waiting: waiting.request.evaluation)
 
     def _next_task(self) -> _Task | None:
         with self._changed:
@@ -446,7 +450,7 @@ class Dispatcher:
             if again and not self._closed:
                 if not lost:
                     task.not_before_s = time.monotonic() + RETRY_DELAY_S * 2.0 ** (task.tries - 1)
-                self._waiting.append(task)
+                self._line_up(task)
             in_use = self._current is connected
         if not again or self._closed:
             self._settle(task, error)

@@ -38,12 +38,24 @@ EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_RESUMABLE = 75
 
+LONGEST_PATIENCE_S = 120.0
+"""Wall seconds that the only QPU of a session is waited for before the runner ends as resumable."""
+
 _GRACE_S = 2.0
 """Wall seconds that tidying up after a signal may take before the process ends anyway."""
 
 
 class Interrupted(BaseException):
     """SIGTERM or SIGINT arrived; not an `Exception`, so that no user's program catches it by accident."""
+
+
+_watchdogs: list[threading.Timer] = []
+
+
+def stand_down() -> None:
+    """Let the process live on after `Interrupted`: what it was raised for has been seen to."""
+    while _watchdogs:
+        _watchdogs.pop().cancel()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -53,6 +65,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     watchdog = threading.Timer(_GRACE_S, os._exit, (EXIT_RESUMABLE,))
     watchdog.daemon = True
     watchdog.start()
+    _watchdogs.append(watchdog)
     raise Interrupted(signal.Signals(number).name)
 
 
@@ -60,10 +73,10 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     """Run the session that the environment names; returns the exit code."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
-    progress = Progress()
+    progress = Progress(log=sys.stderr)
     try:
         environment = RunnerEnvironment.read(variables)
-        progress = Progress(environment.progress_fd)
+        progress = Progress(environment.progress_fd, sys.stderr)
         progress.state("Preparing", "reading the session")
         return run_session(environment, environment.load_session(), progress)
     except Interrupted as signalled:
@@ -92,6 +105,8 @@ def dispatcher_for(
     from efaas.runner.dispatch import Dispatcher
 
     age = session.spec.device.max_calibration_age
+    if len(environment.qpus) == 1:
+        options.setdefault("patience_s", LONGEST_PATIENCE_S)  # there is no other to turn to
     return Dispatcher(
         session.key,
         environment.qpus,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from efaas.errors import EfaasError, InputError, JobFailed, QpuUnavailable
 from efaas.runner.environment import RunnerEnvironment
-from efaas.runner.main import EXIT_FAILED, EXIT_RESUMABLE, Interrupted, describe
+from efaas.runner.main import EXIT_FAILED, EXIT_RESUMABLE, Interrupted, describe, stand_down
 from efaas.runner.progress import Progress
 from efaas.runner.result import session_result, write_json
 
@@ -92,6 +92,7 @@ def _run(script: Path, arguments: tuple[str, ...], handle: Session) -> tuple[str
     except Interrupted:
         if handle.limit is None:
             raise
+        stand_down()
         return "Expired", handle.limit.message, EXIT_FAILED
     except SystemExit as leaving:
         if leaving.code in (None, 0):

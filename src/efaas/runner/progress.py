@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -33,10 +32,10 @@ class Progress:
 
     Args:
         descriptor: of the pipe for events; None: nobody listens.
-        log: for lines that people read; None: nobody reads.
+        log: for lines that people read, such as stderr; None: nobody reads.
     """
 
-    def __init__(self, descriptor: int | None = None, log: TextIO | None = sys.stderr) -> None:
+    def __init__(self, descriptor: int | None = None, log: TextIO | None = None) -> None:
         self._descriptor = descriptor
         self._log = log
         self._lock = threading.Lock()

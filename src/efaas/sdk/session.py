@@ -16,6 +16,7 @@ nothing is reported about are told of as well, without an energy, so times and u
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -62,7 +63,9 @@ def session() -> Session:
     with _current_lock:
         if _current is None:
             environment = RunnerEnvironment.read()
-            _current = Session(environment, environment.load_session(), Progress(environment.progress_fd))
+            _current = Session(
+                environment, environment.load_session(), Progress(environment.progress_fd, sys.stderr)
+            )
         return _current
 
 
