@@ -34,6 +34,12 @@ from efaas_qpu.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+_STARTED_AFTER_S = 0.02
+"""Wall seconds after which a job that still runs is worth a Started: most results are faster."""
+
+_INSTANT_SLICES = 64
+"""Slices without wall time that are run through before others get a turn of the event loop."""
+
 _CODES = {
     core.FailureCode.WORKER_FAILED: wire.WORKER_FAILED,
     core.FailureCode.CANCELLED: wire.CANCELLED,
@@ -105,6 +111,8 @@ class DeviceDriver:
         self._wake_at_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._outgoing: list[tuple[str, wire.ServerMessage]] = []
+        self._instant: tuple[core.StartSlice, LiveJob] | None = None
+        """A slice that takes no wall time, because the job is simulated and the device is as fast as that."""
 
     @property
     def calibration_epoch(self) -> int:
@@ -126,25 +134,36 @@ class DeviceDriver:
     def feed(self, event: core.Event) -> None:
         """Let the machine handle an event, carry out its decisions, write them down, tell clients."""
         decisions = self._machine.handle(event)
-        charges = [decision for decision in decisions if isinstance(decision, core.Charge)]
         try:
-            for decision in decisions:
-                self._carry_out(decision, charges)
+            self._carry_out_all(decisions)
+            for _ in range(_INSTANT_SLICES):
+                if self._instant is None:
+                    break
+                (decision, live), self._instant = self._instant, None
+                self._carry_out_all(self._machine.handle(self._end_slice(decision, live, self._wall(), None)))
+            if self._instant is not None:
+                (decision, live), self._instant = self._instant, None
+                self._hold = asyncio.create_task(self._hold_for_slice(decision, live))
         finally:
             outgoing, self._outgoing = self._outgoing, []
             self.commit()
             for session, message in outgoing:
                 self._say(session, message)
 
-    def commit(self) -> None:
-        """Write down what has changed, if anything has."""
-        entry, self.entry = self.entry, Entry(0.0)
-        if entry.is_empty():
+    def commit(self, *, everything: bool = False) -> None:
+        """Write down what has changed, if it must not wait or `everything` is wanted."""
+        if not (self.entry.must_be_written() or (everything and self.entry.may_be_written())):
             return
+        entry, self.entry = self.entry, Entry(0.0)
         entry.clock_s = self.clock.now_s()
         compactions = self._ledger.compactions
         self._ledger.commit(entry)
         self._metrics.log_compactions.inc(self._ledger.compactions - compactions)
+
+    def _carry_out_all(self, decisions: Sequence[core.Decision]) -> None:
+        charges = [decision for decision in decisions if isinstance(decision, core.Charge)]
+        for decision in decisions:
+            self._carry_out(decision, charges)
 
     def _carry_out(self, decision: core.Decision, charges: Sequence[core.Charge]) -> None:
         match decision:
@@ -187,6 +206,8 @@ class DeviceDriver:
         self._outgoing.append((live.job.session, wire.ServerMessage(result=result)))
         if live.job.kind is core.JobKind.SPECULATIVE:
             live.unclaimed = result
+            if live.started_timer is not None:
+                live.started_timer.cancel()
             return
         kept = Kept(live.job.id, live.job.session, live.submission.per_shot, result.SerializeToString())
         self.entry.kept.append(kept)
@@ -220,6 +241,8 @@ class DeviceDriver:
 
     def _forget(self, live: LiveJob, outcome: str) -> None:
         del self.jobs[live.job.id]
+        if live.started_timer is not None:
+            live.started_timer.cancel()
         self._metrics.jobs.labels(live.job.kind.value, outcome).inc()
         self._ended(live)
 
@@ -238,13 +261,22 @@ class DeviceDriver:
             live.attempt, live.executed, live.blocks_done = decision.attempt, None, 0
         if live.started_wall is None:
             live.started_wall = self._wall()
-            self._outgoing.append(
-                (live.job.session, wire.ServerMessage(started=wire.Started(job_id=live.job.id)))
+            live.started_timer = asyncio.get_running_loop().call_later(
+                _STARTED_AFTER_S, self._say_started, live
             )
         if decision.first_block == 0:
             live.calibration_epoch = self.calibration_epoch
             live.calibration_age_s = decision.calibration_age_s
-        self._hold = asyncio.create_task(self._hold_for_slice(decision, live))
+        if live.executed is not None and not self.clock.time_scale:
+            self._instant = (decision, live)
+        else:
+            self._hold = asyncio.create_task(self._hold_for_slice(decision, live))
+
+    def _say_started(self, live: LiveJob) -> None:
+        if live.started_timer is not None:
+            live.started_timer.cancel()
+            live.started_timer = None
+            self._say(live.job.session, wire.ServerMessage(started=wire.Started(job_id=live.job.id)))
 
     def _start_calibration(self, decision: core.StartCalibration) -> None:
         self._take_device()
@@ -265,29 +297,36 @@ class DeviceDriver:
             live.late |= self._wall() - begun > decision.expected_s * self.clock.time_scale
         if failure is None:
             await self._wait_for_device(begun, decision.expected_s)
+        self._feed_safely(self._end_slice(decision, live, begun, failure))
+
+    def _end_slice(
+        self, decision: core.StartSlice, live: LiveJob, begun: float, failure: str | None
+    ) -> core.Event:
+        """Release the device after a slice; the event that tells the machine."""
         busy_s = self._busy_s(begun, decision.expected_s if failure is None and live.executed else 0.0)
         now_s = self._release_device()
         live.holds_device = False
         self.entry.busy_s += busy_s
         self._metrics.busy.inc(busy_s)
-        event: core.Event
         if failure is not None:
             live.blocks_done = 0
-            event = core.SliceFailed(now_s, live.job.id, busy_s, failure, retry=live.fault is None)
-        else:
-            live.blocks_done += decision.blocks
-            partial = None if live.blocks_done >= live.job.blocks else partial_message(live)
-            if partial is not None and not self._cut.is_set():
-                self._say(live.job.session, partial)
-            event = core.SliceFinished(now_s, live.job.id, busy_s)
-        self._feed_safely(event)
+            return core.SliceFailed(now_s, live.job.id, busy_s, failure, retry=live.fault is None)
+        live.blocks_done += decision.blocks
+        partial = None if live.blocks_done >= live.job.blocks else partial_message(live)
+        if partial is not None and not self._cut.is_set():
+            self._say_started(live)
+            self._say(live.job.session, partial)
+        return core.SliceFinished(now_s, live.job.id, busy_s)
 
     async def _simulate(self, decision: core.StartSlice, live: LiveJob) -> str | None:
         """Have all blocks of the job made if they are not there yet; why that failed, if it did."""
         if live.executed is not None or self._cut.is_set():
             return None
         try:
-            live.executed = await self._engine.execute(execution(live, decision.blocks))
+            # At scale 0 all slices end with the simulation: estimates on the way would come too late to be
+            # of use.
+            slice_blocks = decision.blocks if self.clock.time_scale else live.job.blocks
+            live.executed = await self._engine.execute(execution(live, slice_blocks))
         except WorkerFailed as error:
             self._metrics.worker_failures.labels(error.how).inc()
             logger.warning("job %s: %s", live.job.id, error)
@@ -343,7 +382,6 @@ class DeviceDriver:
             self.feed(event)
         except Exception:
             logger.critical("the machine or the log refused %s", type(event).__name__, exc_info=True)
-            self.commit()
         self._set_timer()
 
     # --- time -------------------------------------------------------------------------------------
@@ -382,6 +420,5 @@ class DeviceDriver:
         if self._hold is not None:
             self._hold.cancel()
             await asyncio.wait({self._hold})
-        self.entry.clock_changed = True
-        self.commit()
+        self.commit(everything=True)
         return settled

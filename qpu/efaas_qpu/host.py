@@ -33,6 +33,9 @@ from efaas_qpu.sessions import Outlet, Session
 
 logger = logging.getLogger(__name__)
 
+_FREED_TOGETHER = 256
+"""Acknowledged results that may wait for the next record of the log."""
+
 
 class QpuHost:
     """See the module's text.
@@ -338,7 +341,8 @@ class QpuHost:
         kept = self.ledger.state.kept.get(job_id)
         if kept is not None and kept.session == session.name:
             self.driver.entry.freed.append(job_id)
-            self.driver.commit()
+            if len(self.driver.entry.freed) >= _FREED_TOGETHER:
+                self.driver.commit(everything=True)
 
     def _job_ended(self, live: LiveJob) -> None:
         session = self.sessions.get(live.job.session)

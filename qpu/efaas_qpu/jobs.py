@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass, replace
 
@@ -42,6 +43,8 @@ class LiveJob:
     """Cells of the present attempt that held the device already."""
     started_wall: float | None = None
     """When its first shots were taken; None before."""
+    started_timer: asyncio.TimerHandle | None = None
+    """What will tell the client that it has started, if it has not ended by then."""
     calibration_epoch: int = 0
     calibration_age_s: float = 0.0
     wall_calibration_s: float = 0.0

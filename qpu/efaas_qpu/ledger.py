@@ -86,21 +86,14 @@ class Entry:
     """Device seconds of shots."""
     calibrating_s: float = 0.0
     """Device seconds of calibration."""
-    clock_changed: bool = False
-    """Whether the clock alone is worth writing down, as at the server's end."""
 
-    def is_empty(self) -> bool:
-        """Whether it changes nothing that is worth a record."""
-        return not (
-            self.clock_changed
-            or self.bookings
-            or self.kept
-            or self.freed
-            or self.sessions
-            or self.calibration
-            or self.busy_s
-            or self.calibrating_s
-        )
+    def must_be_written(self) -> bool:
+        """Whether anyone may hear of it only when it is in the log."""
+        return bool(self.bookings or self.kept or self.sessions or self.calibration)
+
+    def may_be_written(self) -> bool:
+        """Whether it changes anything; what is not a *must* may wait for the next record."""
+        return bool(self.must_be_written() or self.freed or self.busy_s or self.calibrating_s)
 
 
 class Ledger:

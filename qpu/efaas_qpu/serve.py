@@ -143,7 +143,7 @@ async def serve(options: Options, limits: ServerLimits | None = None) -> None:
     logger.info("%s listens on port %d", device.name, port)
     ended = asyncio.Event()
     tasks: list[asyncio.Task[Any]] = [
-        asyncio.create_task(_sync(ledger)),
+        asyncio.create_task(_sync(host, ledger)),
         *_watch_for_end(ended, options.with_parent),
     ]
     try:
@@ -199,10 +199,11 @@ def _serve_metrics(host: QpuHost, address: str | None) -> str | None:
     return f"{name}:{server.server_port}"
 
 
-async def _sync(ledger: DurableLedger) -> None:
+async def _sync(host: QpuHost, ledger: DurableLedger) -> None:
     """Bring the log to the disk twice a second; a kill loses nothing of it either way."""
     while True:
         await asyncio.sleep(_SYNC_EVERY_S)
+        host.driver.commit(everything=True)
         await asyncio.to_thread(ledger.flush)
 
 

@@ -32,6 +32,7 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message taken from a server: outcomes of every shot of a large job."""
 
 _SESSION_METHOD = "/efaas.qpu.v1alpha1.Qpu/Session"
+_ACKNOWLEDGE_AFTER_S = 0.02
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 2.0
 
 _CHANNEL_OPTIONS = (
@@ -140,6 +141,7 @@ class QpuStream:
         self._bases: dict[str, int] = {}
         self._outbox: deque[wire.ClientMessage] = deque()
         self._outbox_filled = asyncio.Event()
+        self._acknowledged: list[wire.ClientMessage] = []
         self._welcomed: asyncio.Future[DeviceInfo] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._ended: EfaasError | None = None
@@ -248,8 +250,19 @@ class QpuStream:
         return True
 
     def acknowledge(self, job_id: str) -> None:
-        """Tell the server that this job's result is on disk here, so that it need not keep it."""
-        self._send(wire.ClientMessage(acknowledge=wire.Acknowledge(job_id=job_id)))
+        """Tell the server that this job's result is on disk here, so that it need not keep it.
+
+        The message travels behind the next one, or after a moment: nobody waits for it.
+        """
+        self._acknowledged.append(wire.ClientMessage(acknowledge=wire.Acknowledge(job_id=job_id)))
+        if len(self._acknowledged) == 1:
+            asyncio.get_running_loop().call_later(_ACKNOWLEDGE_AFTER_S, self._send_acknowledged)
+
+    def _send_acknowledged(self) -> None:
+        if self._acknowledged:
+            self._outbox.extend(self._acknowledged)
+            self._acknowledged.clear()
+            self._outbox_filled.set()
 
     async def close(self) -> None:
         """Say that the session is done here and end the stream; jobs without a result fail."""
@@ -257,6 +270,7 @@ class QpuStream:
             return
         self._closing = True
         if self._ended is None:
+            self._send_acknowledged()
             self._send(wire.ClientMessage(close=wire.Close()))
             # The server ends the stream when it has read the close; one that does not answer is left after
             # a second.
@@ -270,6 +284,8 @@ class QpuStream:
 
     def _send(self, message: wire.ClientMessage) -> None:
         self._outbox.append(message)
+        self._outbox.extend(self._acknowledged)
+        self._acknowledged.clear()
         self._outbox_filled.set()
 
     def _must_be_open(self) -> None:
