@@ -268,9 +268,15 @@ class DualResourceFairQueue(Policy):
         return queue.first()
 
     def _owed(self, job_class: JobClass, now_s: float) -> bool:
-        """Whether the class got less than its guaranteed share since it has work, or of the window."""
-        span_s = min(self.config.guarantee_window_s, now_s - self._present_since_s[job_class])
-        owed_ns = to_ns(self.config.guaranteed_share * span_s)
+        """Whether the class got less than its guaranteed share of the window.
+
+        While it has had work for less than the window, it is owed a slice once its share of that time is one.
+        """
+        span_s = now_s - self._present_since_s[job_class]
+        if span_s >= self.config.guarantee_window_s:
+            owed_ns = to_ns(self.config.guaranteed_share * self.config.guarantee_window_s)
+        else:
+            owed_ns = to_ns(self.config.guaranteed_share * span_s - (self.config.slice_s or 0.0)) + 1
         return self._served[job_class].total_ns(to_ns(now_s)) < owed_ns
 
     def _cells(self, job: JobRecord, turn_left_s: float, now_s: float, last_job: str | None) -> Choice:
