@@ -23,30 +23,93 @@ def main() -> int:
     _limit(resource.RLIMIT_AS, MEMORY_LIMIT_BYTES)
     from efaas.ansatze.openqasm import REFUSED_EXIT_CODE
 
-    text = sys.stdin.buffer.read().decode()
+    circuit, message = answer(sys.stdin.buffer.read().decode())
+    if circuit is None:
+        sys.stdout.write(json.dumps({"message": message}))
+        return REFUSED_EXIT_CODE
+    sys.stdout.buffer.write(circuit)
+    return 0
+
+
+def answer(text: str) -> tuple[bytes | None, str]:
+    """QPY of the circuit, or None and the sentence that says why not."""
     complaints = io.StringIO()
     try:
         # The parser prints the place of a syntax error instead of raising it.
         with contextlib.redirect_stderr(complaints):
-            program = parse(text)
+            return parse(text), ""
     except Exception as error:
-        message = explain(error, complaints.getvalue())
-        sys.stdout.write(json.dumps({"message": message}))
-        return REFUSED_EXIT_CODE
-    sys.stdout.buffer.write(program)
-    return 0
+        return None, explain(error, complaints.getvalue())
 
 
 def parse(text: str) -> bytes:
     """QPY of the circuit, its gates expanded."""
-    from qiskit import qasm3, qpy
+    import openqasm3
+    import qiskit_qasm3_import
+    from qiskit import qpy
 
     from efaas.ansatze.canonical import standard_form
     from efaas.ansatze.openqasm import OWN_GATE_LIMIT
 
+    program = openqasm3.parse(text)
+    check_size(program, OWN_GATE_LIMIT)
+    circuit = qiskit_qasm3_import.convert(program)
+    check_inputs(program, circuit)
     buffer = io.BytesIO()
-    qpy.dump(standard_form(qasm3.loads(text), gate_limit=OWN_GATE_LIMIT), buffer)
+    qpy.dump(standard_form(circuit, gate_limit=OWN_GATE_LIMIT), buffer)
     return buffer.getvalue()
+
+
+def check_size(program: Any, limit: int) -> None:
+    """Count operations with gate definitions multiplied out, before anything multiplies them out.
+
+    Raises:
+        CircuitError: more than `limit`; names the line at which it is passed.
+    """
+    from openqasm3 import ast
+
+    from efaas.errors import CircuitError
+
+    sizes: dict[str, int] = {}
+
+    def size_of(statements: list[Any]) -> int:
+        size = 0
+        for statement in statements:
+            if isinstance(statement, ast.QuantumGateDefinition):
+                sizes[statement.name.name] = size_of(statement.body)
+            elif isinstance(statement, ast.QuantumGate):
+                size += 1 + sizes.get(statement.name.name, 0)
+                if size > limit:
+                    where = _at(statement)
+                    raise CircuitError(f"{where}more than {limit} gates, definitions multiplied out")
+        return size
+
+    size_of(program.statements)
+
+
+def check_inputs(program: Any, circuit: Any) -> None:
+    """Refuse a declared parameter that no gate has: a vector with its value would fit nowhere.
+
+    Raises:
+        CircuitError: there is one; names its line.
+    """
+    from openqasm3 import ast
+
+    from efaas.errors import CircuitError
+
+    angles = [angle for gate in circuit.data for angle in gate.operation.params]
+    used = {parameter.name for angle in angles for parameter in getattr(angle, "parameters", ())}
+    for statement in program.statements:
+        if isinstance(statement, ast.IODeclaration) and statement.identifier.name not in used:
+            name = statement.identifier.name
+            raise CircuitError(
+                f"{_at(statement)}the parameter {name!r} is not used by any gate; leave it out"
+            )
+
+
+def _at(statement: Any) -> str:
+    """Where a statement begins, as the beginning of a sentence."""
+    return f"line {statement.span.start_line}: " if statement.span else ""
 
 
 def explain(error: Exception, printed: str) -> str:
