@@ -165,11 +165,11 @@ def test_h2_on_an_ideal_and_a_noisy_device(tmp_path: Path) -> None:
 
 def test_everything_is_killed_and_the_resumed_run_has_the_same_trajectory(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
-    whole = start(tmp_path / "whole", manifest("noisy", iterations=60))
+    whole = start(tmp_path / "whole", manifest("ideal", iterations=60))
     assert whole.finish()[0] == 0
 
     (tmp_path / "torn").mkdir()
-    torn = start(tmp_path / "torn", manifest("noisy", iterations=60))
+    torn = start(tmp_path / "torn", manifest("ideal", iterations=60))
     torn.wait_until(lambda: torn.evaluations() > 10)
     children = descendants(torn.process.pid)
     for pid in [torn.process.pid, *children]:
@@ -190,7 +190,7 @@ def test_everything_is_killed_and_the_resumed_run_has_the_same_trajectory(tmp_pa
 
 
 def test_a_killed_supervisor_takes_its_children_along(tmp_path: Path) -> None:
-    run = start(tmp_path, manifest("noisy", iterations=2000))
+    run = start(tmp_path, manifest("ideal", iterations=2000))
     run.wait_until(lambda: run.evaluations() > 3)
     children = descendants(run.process.pid)
     assert any("efaas.runner" in command_line(pid) for pid in children)
@@ -200,7 +200,7 @@ def test_a_killed_supervisor_takes_its_children_along(tmp_path: Path) -> None:
 
 
 def test_a_killed_runner_and_a_killed_server_cost_nothing_but_time(tmp_path: Path) -> None:
-    run = start(tmp_path, manifest("noisy", iterations=150))
+    run = start(tmp_path, manifest("ideal", iterations=150))
     for victim, past in (("efaas.runner", 5), ("efaas_qpu serve", 30)):
         run.wait_until(lambda past=past: run.evaluations() > past)  # type: ignore[misc]
         pids = [pid for pid in descendants(run.process.pid) if victim in command_line(pid)]

@@ -48,9 +48,18 @@ def run() -> RunRecord:
     failed = SessionRecord("team/other", 8, ("right",), state=State.FAILED, reason="the QPU gave up on a job")
     devices = {
         "left": DeviceRecord(
-            "left", "manila-5", 5, condition="Ready", clock_s=100.0, busy_s=60.0, duty_cycle=0.75
+            "left",
+            "manila-5",
+            5,
+            condition="Ready",
+            started=True,
+            clock_s=100.0,
+            busy_s=60.0,
+            duty_cycle=0.75,
         ),
-        "right": DeviceRecord("right", "guadalupe-16", 16, condition="Ready", clock_s=50.0, busy_s=20.0),
+        "right": DeviceRecord(
+            "right", "guadalupe-16", 16, condition="Ready", started=True, clock_s=50.0, busy_s=20.0
+        ),
     }
     sessions = {record.key: record for record in (done, failed)}
     return RunRecord(
@@ -92,7 +101,7 @@ def test_a_card_tells_energy_reference_noise_times_and_usage(run: RunRecord) -> 
     assert card_lines(done, hartree=True) == [
         ("energy", "−1.8561 ± 0.0005 Ha"),
         ("exact", "−1.8573 Ha   error +1.17 mHa (chemical accuracy)"),
-        ("best under noise", "−1.8571 Ha   +1.00 mHa (chemical accuracy), +2.0 standard errors"),
+        ("best under noise", "−1.8571 Ha   +1.00 mHa, +2.0 standard errors"),
         ("TTNS p50 / p95", "20.5 ms / 38.0 ms wall · 20.0 ms / 20.0 ms device"),
         ("usage", "163,840 shots · 1 min 00 s QPU time"),
     ]

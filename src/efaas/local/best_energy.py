@@ -49,8 +49,10 @@ class BestEnergies:
         kept = self._folder.session(record.key) / "noisy-best.json"
         record.noisy_best = read_json(kept)
         if record.noisy_best is None:
+            record.activity = "finding the best energy under noise"
             async with self._one_at_a_time:
                 record.noisy_best = await self._compute(record)
+            record.activity = ""
             if "energy" in record.noisy_best:
                 write_json(kept, record.noisy_best)
 

@@ -106,7 +106,7 @@ def _sessions(record: RunRecord, wide: bool, room: int) -> RenderableType:
     for session in sessions[:room]:
         table.add_row(
             _named(session),
-            "–" if session.iteration is None else str(session.iteration + 1),
+            str(session.iterations) if session.history else "–",
             words.energy_with_error(session.energy, session.std_error),
             words.energy(session.best),
             *([words.energy(session.exact)] if wide else []),
@@ -154,8 +154,8 @@ def _where(session: SessionRecord) -> Text:
         if session.calibration_age_s is not None:
             parts.append(f"calibrated {words.age(session.calibration_age_s)} ago")
         parts.append(f"queue position {session.queue_position}" if session.queue_position else "not queued")
-    if session.reason:
-        parts.append(session.reason)
+    if session.activity or session.reason:
+        parts.append(session.activity or session.reason)
     if session.restarts:
         parts.append(f"{words.count(session.restarts, 'restart')}")
     if parts:
@@ -169,7 +169,7 @@ def _devices(record: RunRecord) -> Table:
     for title in ("Qubits", "Epoch", "Calibrated", "Queue", "QDC"):
         table.add_column(title, justify="right", no_wrap=True)
     for device in record.devices.values():
-        style = "red" if device.failed else "" if device.condition == "Ready" else "yellow"
+        style = "red" if device.failed else "" if device.condition in {"Ready", "Stopped"} else "yellow"
         known = device.clock_s > 0
         name = Text.assemble("  ", (device.name, "bold"), "  ", (device.condition, style or "dim"))
         if device.reason:

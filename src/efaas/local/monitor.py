@@ -72,7 +72,8 @@ class Monitor:
             state = await stub.Describe(qpu_pb2.DescribeRequest(), timeout=_ANSWER_S)
         except grpc.RpcError:
             return
-        take_description(self._record, device, state)
+        if device.endpoint:  # it may have ended since
+            take_description(self._record, device, state)
 
 
 def take_description(record: RunRecord, device: DeviceRecord, state: Any) -> None:

@@ -79,7 +79,7 @@ class PlainView:
         best = f"best {words.energy(record.best)}"
         ttns = f"TTNS p50 {words.duration(percentile(record.recent_ttns_s, 50))}"
         energy = words.energy_with_error(record.energy, record.std_error)
-        self._line(record.shown, f"iteration {(record.iteration or 0) + 1}, energy {energy}, {best}, {ttns}")
+        self._line(record.shown, f"iteration {record.iterations}, energy {energy}, {best}, {ttns}")
 
     def _line(self, subject: str, text: str, reason: str = "") -> None:
         why = f" ({reason})" if reason else ""

@@ -126,11 +126,11 @@ def plot_convergence(record: RunRecord, path: Path, hartree: Collection[str] = (
     columns = min(len(drawn), 3 if len(drawn) != 4 else 2)
     rows = math.ceil(len(drawn) / columns)
     width = {1: 8.4, 2: 11.0}.get(columns, 13.5)
-    height = 1.3 + rows * (5.2 if rows == 1 else 4.1)
+    height = 1.43 + rows * (5.2 if rows == 1 else 4.1)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), dpi=160)
         FigureCanvasAgg(figure)
-        bottom, top = 0.95 / height, 1 - 0.62 / height
+        bottom, top = 1.08 / height, 1 - 0.62 / height
         grid = figure.add_gridspec(
             rows, columns, left=0.85 / width, right=1 - 0.25 / width, bottom=bottom, top=top
         )

@@ -117,6 +117,8 @@ class SessionRecord:
     """Whether its own device is simulated with noise."""
     state: State = State.PENDING
     reason: str = ""
+    activity: str = ""
+    """What is still being done for a session that has ended, in words."""
     device: str = ""
     """Device of its last evaluation; its own one before the first."""
     exact: float | None = None
@@ -150,6 +152,12 @@ class SessionRecord:
         """Name for people: the namespace is left out when it is the default one."""
         namespace, _, name = self.key.partition("/")
         return name if namespace == "default" else self.key
+
+    @property
+    def iterations(self) -> int:
+        """Iterations done, or begun while it runs; a final evaluation is none."""
+        told = integer(self.result.get("iterations"))
+        return told if told is not None else 0 if self.iteration is None else self.iteration + 1
 
     def apply(self, event: Mapping[str, Any]) -> Evaluation | None:
         """Take one progress event of the runner.
@@ -245,6 +253,8 @@ class DeviceRecord:
     """busy_s over the device time since the first job."""
     restarts: int = 0
     """Servers that were started again after one was lost, in this run."""
+    started: bool = False
+    """Whether its server was started, in this run or an earlier one of the folder."""
     failed: bool = False
     """Whether it was given up."""
 

@@ -78,7 +78,7 @@ def card_lines(session: Mapping[str, Any], hartree: bool = False) -> list[tuple[
     if noisy is not None and noisy["energy"] is not None:
         text = words.energy(noisy["energy"]) + unit
         if noisy["difference"] is not None:
-            text += f"   {_error(noisy['difference'], hartree)}"
+            text += f"   {_difference(noisy['difference'], hartree)}"
         if noisy["difference_std_errors"] is not None:
             text += f", {words.signed(noisy['difference_std_errors'], 1)} standard errors"
         lines.append(("best under noise", text))
@@ -147,10 +147,12 @@ def _devices_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _error(value: float, hartree: bool) -> str:
-    if not hartree:
-        return words.signed(value)
-    within = " (chemical accuracy)" if abs(value) <= CHEMICAL_ACCURACY else ""
-    return f"{words.signed(value * 1000, 2)} mHa{within}"
+    within = " (chemical accuracy)" if hartree and abs(value) <= CHEMICAL_ACCURACY else ""
+    return _difference(value, hartree) + within
+
+
+def _difference(value: float, hartree: bool) -> str:
+    return f"{words.signed(value * 1000, 2)} mHa" if hartree else words.signed(value)
 
 
 def _spread(spread: Mapping[str, float | None]) -> str:

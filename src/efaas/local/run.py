@@ -193,7 +193,7 @@ def _take_devices(folder: RunFolder, record: RunRecord) -> None:
             setattr(device, name, number(told.get(name)) or 0.0)
         device.duty_cycle = number(told.get("qdc_since_first_job")) or 0.0
         device.calibration_epoch = integer(told.get("calibration_epoch")) or 0
-        device.condition = "Stopped"
+        device.started, device.condition = True, "Stopped"
 
 
 # --- while it runs --------------------------------------------------------------------------------

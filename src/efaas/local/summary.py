@@ -26,9 +26,7 @@ def summarize(record: RunRecord) -> dict[str, Any]:
         "exit_code": code,
         "qdc": duty_cycle(record),
         "sessions": [_session(session, record) for session in record.sessions.values()],
-        "devices": [
-            _device(device) for device in record.devices.values() if device.clock_s or device.endpoint
-        ],
+        "devices": [_device(device) for device in record.devices.values() if device.started],
     }
 
 
@@ -48,7 +46,7 @@ def _session(session: SessionRecord, record: RunRecord) -> dict[str, Any]:
         "state": session.state.value,
         "reason": session.reason,
         "device": session.device,
-        "iterations": _iterations(session),
+        "iterations": session.iterations,
         "evaluations": len(evaluations),
         "energy": session.energy,
         "std_error": session.std_error,
@@ -73,11 +71,6 @@ def _session(session: SessionRecord, record: RunRecord) -> dict[str, Any]:
         # The last estimate is not the result of the session.
         summary["parameters"] = None
     return summary
-
-
-def _iterations(session: SessionRecord) -> int:
-    told = integer(session.result.get("iterations"))
-    return told if told is not None else 0 if session.iteration is None else session.iteration + 1
 
 
 def _noisy_best(session: SessionRecord) -> dict[str, Any] | None:

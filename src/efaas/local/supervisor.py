@@ -162,14 +162,15 @@ class Supervisor:
             for stale in ("address.json", "address"):
                 (folder / stale).unlink(missing_ok=True)
             started = time.monotonic()
+            device.started = True
             process = await start(command, log)
             address = asyncio.create_task(self._address(device))
             try:
                 code = await process.wait()
             finally:
                 address.cancel()
+                device.endpoint, device.condition = "", "Stopped"
                 await end(process, self._timings.grace_s)
-            device.endpoint = ""
             if time.monotonic() - started > self._timings.healthy_s:
                 lost = 0
             lost += 1
