@@ -26,6 +26,7 @@ def machine_configuration(device: QPUDevice, ledger: Ledger) -> QpuConfig:
         gamma=float(queue.gamma),
         guaranteed_share=float(queue.guaranteed_share),
         half_life_s=seconds(queue.half_life),
+        loop_gap=_loop_gap(device),
         calibration=CalibrationConfig(
             interval_s=seconds(calibration.interval),
             duration_s=seconds(calibration.duration),
@@ -35,6 +36,14 @@ def machine_configuration(device: QPUDevice, ledger: Ledger) -> QpuConfig:
             epoch=last.epoch if last else 0,
         ),
     )
+
+
+def _loop_gap(device: QPUDevice) -> float:
+    """Share of classical time below which a session is no loop.
+
+    At scale 0 classical steps take wall time and jobs device time, so their ratio says nothing.
+    """
+    return QpuConfig().loop_gap if device.spec.simulation.time_scale else 0.0
 
 
 def machine_for(device: QPUDevice, ledger: Ledger) -> QpuMachine:
