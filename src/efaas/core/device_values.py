@@ -140,7 +140,8 @@ def relaxation_error(parts: DeviceParts, t1_us: Floats, t2_us: Floats) -> Floats
     length = parts.gate_length_us
 
     def kept(qubit: NDArray[np.int64]) -> Floats:
-        return (1 + np.exp(-length / t1_us[qubit]) + 2 * np.exp(-length / t2_us[qubit])) / 4
+        fidelity: Floats = (1 + np.exp(-length / t1_us[qubit]) + 2 * np.exp(-length / t2_us[qubit])) / 4
+        return fidelity
 
     double = second >= 0
     process = kept(first) * np.where(double, kept(second), 1.0)

@@ -134,7 +134,8 @@ class GaussMarkovPaths:
                     return left.copy()
             else:
                 right = middle
-        return left + (right - left) * (inside - start)
+        value: Floats = left + (right - left) * (inside - start)
+        return value
 
     def _block(self, index: int) -> Floats:
         while len(self._blocks) <= index:
@@ -146,7 +147,7 @@ class GaussMarkovPaths:
         known = self._middles.get(level)
         if known is not None and known[0] == index:
             return known[1]
-        value = self._bridge_weight[level - 1] * (left + right)
+        value: Floats = self._bridge_weight[level - 1] * (left + right)
         value += self._bridge_deviation[level - 1] * self._normals(level, index)
         self._middles[level] = (index, value)
         return value
