@@ -104,7 +104,8 @@ class DeviceDriver:
         self.entry = Entry(0.0)
         """What the event under way changes about the ledger."""
         self.calibrating = False
-        self._hold: asyncio.Task[None] | None = None
+        self.hold: asyncio.Task[None] | None = None
+        """What holds the device."""
         self._cut = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -143,7 +144,7 @@ class DeviceDriver:
                 self._carry_out_all(self._machine.handle(self._end_slice(decision, live, self._wall(), None)))
             if self._instant is not None:
                 (decision, live), self._instant = self._instant, None
-                self._hold = asyncio.create_task(self._hold_for_slice(decision, live))
+                self.hold = asyncio.create_task(self._hold_for_slice(decision, live))
         finally:
             outgoing, self._outgoing = self._outgoing, []
             self.commit()
@@ -270,7 +271,7 @@ class DeviceDriver:
         if live.executed is not None and not self.clock.time_scale:
             self._instant = (decision, live)
         else:
-            self._hold = asyncio.create_task(self._hold_for_slice(decision, live))
+            self.hold = asyncio.create_task(self._hold_for_slice(decision, live))
 
     def _say_started(self, live: LiveJob) -> None:
         if live.started_timer is not None:
@@ -281,7 +282,7 @@ class DeviceDriver:
     def _start_calibration(self, decision: core.StartCalibration) -> None:
         self._take_device()
         self.calibrating = True
-        self._hold = asyncio.create_task(self._hold_for_calibration(decision))
+        self.hold = asyncio.create_task(self._hold_for_calibration(decision))
 
     def _take_device(self) -> None:
         if not self._idle.is_set():
@@ -356,7 +357,7 @@ class DeviceDriver:
         return busy_s
 
     def _release_device(self) -> float:
-        self._hold = None
+        self.hold = None
         self._idle.set()
         return self.clock.now_s()
 
@@ -417,8 +418,8 @@ class DeviceDriver:
             settled = False
         if self._timer is not None:
             self._timer.cancel()
-        if self._hold is not None:
-            self._hold.cancel()
-            await asyncio.wait({self._hold})
+        if self.hold is not None:
+            self.hold.cancel()
+            await asyncio.wait({self.hold})
         self.commit(everything=True)
         return settled

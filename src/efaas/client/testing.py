@@ -285,7 +285,8 @@ def _read(program: str | bytes) -> Any:
 
             [circuit] = qpy.load(io.BytesIO(program))
     except Exception as error:
-        raise CircuitError(f"Qiskit cannot read it: {str(error)[:200]}", place="circuit") from None
+        reason = str(error)[:200] or type(error).__name__
+        raise CircuitError(f"Qiskit cannot read it: {reason}", place="circuit") from None
     return circuit.remove_final_measurements(inplace=False)
 
 

@@ -225,7 +225,12 @@ class World:
 
     @contextlib.asynccontextmanager
     async def serve(
-        self, *, limits: ServerLimits | None = None, config: QpuConfig | None = None, **options: Any
+        self,
+        *,
+        limits: ServerLimits | None = None,
+        config: QpuConfig | None = None,
+        port: int = 0,
+        **options: Any,
     ) -> AsyncIterator[World]:
         """A server; leaving kills it without a drain, as SIGKILL would."""
         limits = limits or ServerLimits(drain_s=0.2)
@@ -252,18 +257,18 @@ class World:
             version="test",
             **options,
         )
-        server, self.health, self.port = await listen(self.host, "127.0.0.1:0")
+        self.server, self.health, self.port = await listen(self.host, f"127.0.0.1:{port}")
         try:
             yield self
         finally:
-            await server.stop(grace=None)
+            await self.server.stop(grace=None)
             for session in self.host.sessions.values():
                 if session.absence is not None:
                     session.absence.cancel()
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            hold = self.host.driver.hold
+            if hold is not None:
+                hold.cancel()
+                await asyncio.wait({hold})
             journal.close()
 
     async def raw(self) -> Client:
