@@ -21,7 +21,7 @@ from efaas_qpu.engine.messages import Limits
 
 SEED_TRANSPILER = 0x0EFAA5
 _OPTIMIZATION_LEVEL = 2
-_VIRTUAL = ("barrier", "delay")
+_DT_S = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +250,8 @@ def build_target(snapshot: DeviceSnapshot) -> Any:
 
     target = Target(
         num_qubits=snapshot.num_qubits,
+        # The device has no sampling grid; the transpiler wants one as soon as a circuit has a delay.
+        dt=_DT_S,
         qubit_properties=[
             QubitProperties(t1=qubit.t1_us * 1e-6, t2=qubit.t2_us * 1e-6, frequency=qubit.frequency_ghz * 1e9)
             for qubit in snapshot.qubits

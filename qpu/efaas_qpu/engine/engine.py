@@ -37,7 +37,6 @@ from efaas_qpu.engine.plan import (
     TRAJECTORIES,
     Plan,
     TrueDevice,
-    choose_method,
     confusion_inverses,
 )
 from efaas_qpu.engine.sampling import DensityMeasurement
@@ -100,11 +99,10 @@ class Engine:
         start = time.perf_counter()
         circuit = parse(program, self._limits, max_qubits=self._known.num_qubits)
         routed = self._device.route(circuit, self._limits)
-        method = choose_method(routed, self._true, self._method, self._limits)
         parameters = tuple(circuit.parameters)
-        plan = Plan(handle, routed, parameters, self._device, self._simulator, method)
-        plan.use(self._true)
-        if method == TRAJECTORIES:
+        plan = Plan(handle, routed, parameters, self._device, self._simulator)
+        plan.use(self._true, self._method, self._limits)
+        if plan.method == TRAJECTORIES:
             plan.trajectory_program(None)
         else:
             plan.state_program()
@@ -118,7 +116,7 @@ class Engine:
             duration_us=routed.duration_us,
             shot_s=(self._known.rep_delay_us + routed.duration_us) * 1e-6,
             prepare_s=time.perf_counter() - start,
-            method=method,
+            method=plan.method,
         )
         self._plans[handle] = (plan, prepared)
         self._evict()
@@ -149,7 +147,7 @@ class Engine:
             raise UnknownHandle("the circuit is not prepared, register it again", place=handle)
         self._plans.move_to_end(handle)
         plan = self._plans[handle][0]
-        plan.use(self._true)
+        plan.use(self._true, self._method, self._limits)
         return plan
 
     # --- execution ------------------------------------------------------------------------------------------

@@ -113,9 +113,41 @@ def _read_qasm(program: str, limits: Limits, max_qubits: int) -> Any:
                 f"or the {limits.classical_bits} bits that are taken",
                 place="circuit",
             )
-    from qiskit import qasm3
+    import openqasm3
+    import qiskit_qasm3_import
 
-    return qasm3.loads(program)
+    tree = openqasm3.parse(program)
+    # The conversion copies the definition of every gate it meets, so that sizes must be known before it.
+    _check_definitions(tree, limits.instructions)
+    return qiskit_qasm3_import.convert(tree)
+
+
+def _check_definitions(tree: Any, limit: int) -> None:
+    """Refuse gate definitions that are too long when those that they use are written out."""
+    from openqasm3 import ast
+
+    sizes: dict[str, int] = {}
+
+    def size_of(statements: Any) -> int:
+        total = 0
+        for statement in statements:
+            if isinstance(statement, ast.QuantumGate):
+                total += sizes.get(statement.name.name, 1)
+            else:
+                total += 1 + size_of(
+                    getattr(statement, "block", None) or getattr(statement, "body", None) or ()
+                )
+        return total
+
+    for statement in tree.statements:
+        if isinstance(statement, ast.QuantumGateDefinition):
+            sizes[statement.name.name] = size_of(statement.body)
+            if sizes[statement.name.name] > limit:
+                raise CircuitError(
+                    f"gate {statement.name.name[:80]!r} has more than {limit} operations with those it uses "
+                    "written out",
+                    place="circuit",
+                )
 
 
 def nesting(text: str) -> int:

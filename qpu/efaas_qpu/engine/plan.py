@@ -101,7 +101,6 @@ class Plan:
         parameters: `Parameter` objects in the order of a vector.
         device: transpiles rotations into bases.
         simulator: keeps and runs programs.
-        method: of `choose_method`.
     """
 
     def __init__(
@@ -111,12 +110,12 @@ class Plan:
         parameters: tuple[Any, ...],
         device: Device,
         simulator: Simulator,
-        method: str,
     ) -> None:
         self.handle = handle
         self.routed = routed
         self.parameters = parameters
-        self.method = method
+        self.method = ""
+        """How it is simulated; set by `use`."""
         self._device = device
         self._simulator = simulator
         self._true: TrueDevice | None = None
@@ -136,9 +135,14 @@ class Plan:
             + sum(getattr(table, "bytes", 0) for table in self.tables.values())
         )
 
-    def use(self, true: TrueDevice) -> None:
-        """Simulate this device from now on."""
+    def use(self, true: TrueDevice, method: str, limits: Limits) -> None:
+        """Simulate this device from now on, by the method that it takes (`choose_method`).
+
+        Raises:
+            CircuitError: the circuit cannot be simulated on it.
+        """
         if true is not self._true:
+            self.method = choose_method(self.routed, true, method, limits)
             self._true = true
             self._state = None
             self._trajectories.clear()

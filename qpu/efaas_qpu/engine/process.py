@@ -21,7 +21,7 @@ import subprocess
 import sys
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from efaas.devices.snapshot import DeviceSnapshot
 from efaas.errors import CircuitError, EfaasError, ParameterError
@@ -108,6 +108,12 @@ class EngineProcess:
     def ready(self) -> EngineReady | None:
         """What the last worker said at its start."""
         return self._ready
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def start(self) -> EngineReady:
         """Start the worker if it does not run.

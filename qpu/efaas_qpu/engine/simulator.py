@@ -83,7 +83,7 @@ def _compile(circuit: Any, parameters: tuple[Any, ...]) -> tuple[Any, list[tuple
     if any(getattr(item.operation, "blocks", ()) for item in circuit.data):
         from qiskit_aer.backends.aer_compiler import compile_circuit
 
-        circuit = compile_circuit([circuit])[0][0]
+        circuit = compile_circuit([circuit])[0]
     places: list[tuple[int, int]] = []
     expressions: list[Any] = []
     for place, item in enumerate(circuit.data):
