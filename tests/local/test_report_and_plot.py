@@ -106,6 +106,8 @@ def test_a_card_tells_energy_reference_noise_times_and_usage(run: RunRecord) -> 
         ("usage", "163,840 shots · 1 min 00 s QPU time"),
     ]
     assert card_lines(failed) == []
+    failed["cut"] = {"bitstring": "01101", "weight": 7.5, "share": 0.4, "best_weight": 8.0}
+    assert card_lines(failed) == [("cut", "01101, weight 7.5 of at most 8.0")]
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])

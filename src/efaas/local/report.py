@@ -84,6 +84,12 @@ def card_lines(session: Mapping[str, Any], hartree: bool = False) -> list[tuple[
         lines.append(("best under noise", text))
     elif noisy is not None:
         lines.append(("best under noise", f"not known: {noisy['reason']}"))
+    cut = session["cut"]
+    if isinstance(cut, dict) and cut.get("bitstring"):
+        text = f"{cut['bitstring']}, weight {cut.get('weight')}"
+        if cut.get("best_weight") is not None:
+            text += f" of at most {cut['best_weight']}"
+        lines.append(("cut", text))
     if session["ttns_s"]["n"]:
         text = _spread(session["ttns_s"]) + " wall"
         if session["ttns_device_s"]["n"]:

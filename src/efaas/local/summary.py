@@ -55,6 +55,7 @@ def _session(session: SessionRecord, record: RunRecord) -> dict[str, Any]:
         "error": _difference(session.energy, session.exact),
         "noisy_best": _noisy_best(session),
         "parameters": session.result.get("parameters"),
+        "cut": session.result.get("cut"),
         "ttns_s": _spread(session.samples("ttns_s")),
         "ttns_device_s": _spread(session.samples("ttns_device_s")),
         "round_trip_s": _spread(session.samples("round_trip_s")),
