@@ -103,6 +103,7 @@ class DeviceDriver:
         """Jobs without a result, and speculative ones whose result nobody claimed yet, by id."""
         self.entry = Entry(0.0)
         """What the event under way changes about the ledger."""
+        self._calibration = ledger.state.calibration or CalibrationRecord(0, 0.0)
         self.calibrating = False
         self.hold: asyncio.Task[None] | None = None
         """What holds the device."""
@@ -117,15 +118,13 @@ class DeviceDriver:
 
     @property
     def calibration_epoch(self) -> int:
-        """Number of the last calibration; 0: the device is as its snapshot says."""
-        calibration = self._ledger.state.calibration
-        return calibration.epoch if calibration else 0
+        """Number of the last calibration, full or localised; 0: the device is as its snapshot says."""
+        return self._calibration.epoch
 
     @property
     def calibration_age_s(self) -> float:
-        """Device seconds since the last calibration."""
-        calibration = self._ledger.state.calibration
-        return self.clock.now_s() - (calibration.at_s if calibration else 0.0)
+        """Device seconds since the last full calibration."""
+        return self.clock.now_s() - self._calibration.at_s
 
     @property
     def queue_depth(self) -> int:
@@ -307,8 +306,9 @@ class DeviceDriver:
         busy_s = self._busy_s(begun, decision.expected_s if failure is None and live.executed else 0.0)
         now_s = self._release_device()
         live.holds_device = False
-        self.entry.busy_s += busy_s
-        self._metrics.busy.inc(busy_s)
+        shots_s = max(0.0, busy_s - decision.turn_s)
+        self.entry.busy_s += shots_s
+        self._metrics.busy.inc(shots_s)
         if failure is not None:
             live.blocks_done = 0
             return core.SliceFailed(now_s, live.job.id, busy_s, failure, retry=live.fault is None)
@@ -368,8 +368,10 @@ class DeviceDriver:
         now_s = self._release_device()
         self.calibrating = False
         epoch = self.calibration_epoch + 1
+        is_full = decision.scope is core.CalibrationScope.FULL
+        self._calibration = CalibrationRecord(epoch, now_s if is_full else self._calibration.at_s)
         self.entry.calibrating_s += busy_s
-        self.entry.calibration = CalibrationRecord(epoch, now_s)
+        self.entry.calibration = self._calibration
         self._metrics.calibrating.inc(busy_s)
         self._metrics.calibrations.labels(decision.scope.value).inc()
         for live in self.jobs.values():

@@ -51,11 +51,12 @@ class Booking:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRecord:
-    """What a calibration produced."""
+    """What calibrations produced."""
 
     epoch: int
+    """Number of the last one, full or localised."""
     at_s: float
-    """Device time at which it ended."""
+    """Device time at which the last full one ended."""
 
 
 @dataclass(frozen=True, slots=True)
