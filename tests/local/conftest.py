@@ -20,7 +20,7 @@ SERVER = """
         file.write(f"{os.getpid()}\\n")
     starts = len(open(os.path.join(data, "starts")).readlines())
     plan = os.environ.get("FAKE_SERVER", "")
-    if plan == "refuses":
+    if plan == "refuses" or (plan == "refuses on left" and "/left/" in data):
         print("efaas-qpu: the device file is bad", file=sys.stderr)
         sys.exit(2)
     with open(address + ".new", "w") as file:
@@ -78,7 +78,7 @@ RUNNER = """
             sys.exit(75)
         if plan == "is killed at every evaluation":
             os.kill(os.getpid(), signal.SIGKILL)
-        if number == 2 and plan == "waits":
+        if number == 2 and (plan == "waits" or (plan == "waits on left" and qpus[0]["device"] == "left")):
             time.sleep(60)
         if plan == "takes half a second":
             time.sleep(0.1)

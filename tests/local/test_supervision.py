@@ -326,3 +326,38 @@ def test_on_a_terminal_there_is_a_table_and_then_the_report(
         assert text in shown
     # While it ran, and after.
     assert shown.count("energy") < shown.count("QDC")
+
+
+def test_a_spare_device_is_started_when_the_sessions_have_had_their_start(
+    options: RunOptions, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest.write_text(
+        manifest.read_text().replace("---\n", "---\n" + DEVICE.replace("{name}", "spare") + "---\n", 1)
+    )
+    monkeypatch.setenv("FAKE_RUNNER", "takes half a second")
+    outcome = Outcome(options)
+    assert outcome.code == 0
+    assert outcome.log.index("alpha: iteration 1") < outcome.log.index("device spare: Ready")
+
+
+def test_a_session_moves_to_a_spare_device_when_its_own_is_given_up(
+    options: RunOptions, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest.write_text(
+        manifest.read_text().replace("---\n", "---\n" + DEVICE.replace("{name}", "spare") + "---\n", 1)
+    )
+    monkeypatch.setenv("FAKE_SERVER", "refuses on left")
+    monkeypatch.setenv("FAKE_RUNNER", "waits on left")
+    outcome = Outcome(options)
+    assert outcome.code == 0
+    assert "alpha moves from left to spare" in outcome.log
+    assert outcome.session["device"] == "spare"
+    assert outcome.evaluations == list(range(6))
+
+
+DEVICE = """
+apiVersion: efaas.dev/v1alpha1
+kind: QPUDevice
+metadata: {name: {name}}
+spec: {model: {snapshot: manila-5}}
+"""

@@ -1,7 +1,7 @@
 """Keeps the processes of a run going: a QPU server for each device, a runner for each session.
 
-All of them are started at once; a runner waits by itself for the address of its server. From then on each is
-kept by a coroutine of its own:
+What sessions start on is started at once, spare devices when the sessions have had their first evaluations;
+a runner waits by itself for the address of its server. From then on each is kept by a coroutine of its own:
 
 - A **server** that ends is started again on its data folder, where its log has kept results, charges and
   clock.
@@ -50,6 +50,8 @@ class Timings:
     """A server that lived this long has earned its restarts back."""
     grace_s: float = 5.0
     """Between asking a process to end and ending it."""
+    spare_s: float = 10.0
+    """At most this long a server on which no session starts waits for the sessions' first evaluations."""
     address_poll_s: float = 0.02
     """Between two looks for a server's address file."""
 
@@ -127,7 +129,13 @@ class Supervisor:
         waiting = [record for record in self.record.sessions.values() if not record.state.ended]
         kept = [record for record in self.record.sessions.values() if record.state in FINAL]
         async with asyncio.TaskGroup() as group:
-            servers = [group.create_task(self._keep_server(device)) for device in self._needed(waiting)]
+            own = {record.devices[0] for record in waiting}
+            servers = [
+                group.create_task(
+                    self._keep_server(device) if device.name in own else self._keep_spare(device)
+                )
+                for device in self._needed(waiting)
+            ]
             sessions = [group.create_task(self._keep_session(record, group)) for record in waiting]
             for record in kept:
                 group.create_task(self._after_its_end(record))
@@ -142,6 +150,17 @@ class Supervisor:
         """Devices that some session may run on; the others are not started."""
         wanted = {name for record in sessions for name in record.devices}
         return [device for name, device in self.record.devices.items() if name in wanted]
+
+    async def _keep_spare(self, device: DeviceRecord) -> None:
+        """Start the server of a device on which no session starts, once the sessions have had theirs."""
+        started = time.monotonic()
+        while time.monotonic() - started < self._timings.spare_s:
+            if all(record.history or record.state.ended for record in self.record.sessions.values()):
+                break
+            if any(other.failed for other in self.record.devices.values()):
+                break
+            await asyncio.sleep(0.1)
+        await self._keep_server(device)
 
     # --- servers ------------------------------------------------------------------------------------
 
