@@ -157,7 +157,12 @@ def _url(location: str) -> sqlalchemy.URL:
 def _engine(url: sqlalchemy.URL, is_sqlite: bool) -> Engine:
     if not is_sqlite:
         return sqlalchemy.create_engine(
-            url, pool_size=8, max_overflow=8, pool_timeout=10, pool_pre_ping=True, connect_args={"connect_timeout": 5}
+            url,
+            pool_size=8,
+            max_overflow=8,
+            pool_timeout=10,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 5},
         )
     engine = sqlalchemy.create_engine(
         url,

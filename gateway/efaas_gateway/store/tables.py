@@ -42,9 +42,13 @@ journals = Table(
     Column("kind", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("tenant", Text, nullable=False),
+    # Row of a session's journal in `sessions`.
+    Column("session", BigInteger, ForeignKey("sessions.id", ondelete="CASCADE")),
     Column("lease_epoch", BigInteger, nullable=False),
     # Drawn by each writer; with the epoch it says who may append.
     Column("writer", Text, nullable=False),
+    # Times that all records were replaced.
+    Column("generation", BigInteger, nullable=False),
     # Sequence number of the next record, and of the oldest that is still here.
     Column("length", BigInteger, nullable=False),
     Column("first", BigInteger, nullable=False),
