@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -56,6 +58,9 @@ class Host:
     busy_ns: int = 0
     on_complete: Callable[[Host, str], None] | None = None
     events: int = 0
+    # What the test does later: (moment, running number, action).
+    agenda: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    serial: int = 0
 
     # --- events ---
 
@@ -111,18 +116,26 @@ class Host:
         self.done.pop(running.job_id, None)
         return self.feed(SliceFailed(at_s, running.job_id, busy_s, reason, retry))
 
+    def at(self, at_s: float, action: Callable[[], None]) -> None:
+        """Do something when `run_until` gets there."""
+        self.serial += 1
+        heapq.heappush(self.agenda, (at_s, self.serial, action))
+
     def run_until(self, end_s: float) -> None:
-        """Let time pass; slices, calibrations and timers end when they are due."""
+        """Let time pass; slices, calibrations, timers and what is on the agenda come when they are due."""
         while True:
-            moments = [] if self._end_s() == float("inf") else [self._end_s()]
-            if self.wake_s is not None:
-                moments.append(self.wake_s)
-            if not moments or min(moments) > end_s:
+            device_s, wake_s = self._end_s(), math.inf if self.wake_s is None else self.wake_s
+            agenda_s = self.agenda[0][0] if self.agenda else math.inf
+            first_s = min(device_s, wake_s, agenda_s)
+            if first_s > end_s:
                 break
-            if self._end_s() <= min(moments):
-                self._end(at_s=max(self.now_s, self._end_s()))
+            if device_s == first_s:
+                self._end(at_s=max(self.now_s, device_s))
+            elif agenda_s == first_s:
+                self.now_s = max(self.now_s, agenda_s)
+                heapq.heappop(self.agenda)[2]()
             else:
-                self.feed(TimerFired(self.wake_s or 0.0))
+                self.feed(TimerFired(wake_s))
         self.now_s = max(self.now_s, end_s)
 
     # --- the device ---

@@ -97,7 +97,7 @@ class QpuConfig:
     """Longest time a job holds the device while a better class may come; None: jobs run whole."""
     slice_cost_s: float = 0.01
     """Lost whenever the device turns to another job than the one it held last."""
-    turn_s: float = 10.0
+    turn_s: float = 5.0
     """How long a job keeps the device before another tenant of the same class may have it."""
     slice_loops: bool = False
     """Whether active iterations run in slices as well: costs nothing but events, gives running estimates."""
@@ -116,7 +116,7 @@ class QpuConfig:
     guaranteed_share: float = 0.05
     """Share of device time that every class but the last is sure of while it waits."""
     guarantee_window_s: float = 60.0
-    """Time over which the guaranteed share is counted."""
+    """Time after which a claim to the guaranteed share lapses."""
     half_life_s: float = 600.0
     """After this time past use counts half."""
     cpu_capacity: float = 4.0

@@ -17,7 +17,6 @@ The machine has one method for each move in `TRANSITIONS`; a move that is not th
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -149,25 +148,3 @@ class JobRecord:
     def started(self) -> bool:
         """Whether cells of the present attempt are done."""
         return self.next_block > 0
-
-
-@dataclass(slots=True)
-class RunningWindow:
-    """Seconds of service within the last `length_s`, exactly, in nanoseconds."""
-
-    length_ns: int
-    _entries: deque[tuple[int, int]] = field(default_factory=deque)
-    _total_ns: int = 0
-
-    def add(self, end_ns: int, busy_ns: int) -> None:
-        """Add service that ended at `end_ns`."""
-        self._entries.append((end_ns, busy_ns))
-        self._total_ns += busy_ns
-
-    def total_ns(self, now_ns: int) -> int:
-        """Service that ended within the window before `now_ns`."""
-        entries = self._entries
-        oldest = now_ns - self.length_ns
-        while entries and entries[0][0] <= oldest:
-            self._total_ns -= entries.popleft()[1]
-        return self._total_ns

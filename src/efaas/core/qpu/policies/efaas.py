@@ -3,8 +3,9 @@
 Its rules, in order of precedence:
 
 1. An active iteration that has started keeps the device, for a turn at most while another loop waits.
-2. **Guaranteed share.** A class with waiting work that got less than its share of the last minute gets one
-   slice, between two active iterations and never in addition to another delay of the same iteration.
+2. **Guaranteed share.** A class with work has a claim that grows with time (`efaas.core.qpu.claims`). Once
+   it is a slice, the class gets one, between two active iterations. An iteration that met no other loop is
+   delayed by one slice in all, whatever is claimed.
 3. **Strict classes**: active loop › first iteration › batch › speculative.
 4. Inside a class, who holds the device keeps it for a turn; then the tenant with the least decayed dominant
    share ÷ weight comes first, in it the least served session, in that the job with the highest ρ.
@@ -16,8 +17,8 @@ Its rules, in order of precedence:
 
 ρ = α · [active] + β · (τ - Δt_wait)/τ + γ · W is the paper's priority. Δt_wait is the time that the job can
 still wait until its calibration is past the limit (at most τ), so urgency grows towards the limit; W is the
-session's part of the weights of all open sessions. As all Δt_wait shrink alike, the order by ρ does not
-change with time.
+session's weight w as w/(1 + w), so that α > β + γ keeps active loops first. As all Δt_wait shrink alike, the
+order by ρ does not change with time.
 """
 
 # ruff: noqa: ARG002, D102  (the interface's methods are documented in `base` and take what it says)
@@ -30,14 +31,14 @@ from heapq import heappop, heappush
 
 from efaas.core.fairness import UsageLedger
 from efaas.core.qpu.calibration import CalibrationClock
+from efaas.core.qpu.claims import Claim
 from efaas.core.qpu.config import QpuConfig
 from efaas.core.qpu.evidence import FirstPlaces, LoopEvidence, class_of
 from efaas.core.qpu.fair_queue import FairQueue, JobKey
-from efaas.core.qpu.lifecycle import JobRecord, JobState, RunningWindow, SessionRecord, to_ns
+from efaas.core.qpu.lifecycle import JobRecord, JobState, SessionRecord
 from efaas.core.qpu.messages import JobClass, JobKind
 from efaas.core.qpu.policies.base import Choice, Hold, Policy, Run
 
-_GUARANTEED = (JobClass.FIRST, JobClass.BATCH)
 _ROUNDING = 1e-9
 
 _SIGMAS = 2.0
@@ -54,7 +55,7 @@ def priority(config: QpuConfig, *, active: bool, may_wait_s: float, weight_part:
         config: α, β, γ and τ.
         active: whether the session is an active loop.
         may_wait_s: time that the job can still wait until its calibration is past the limit.
-        weight_part: the session's part of all weights, between 0 and 1.
+        weight_part: W, the session's weight w as w / (1 + w), between 0 and 1.
     """
     urgency = (config.tau_s - may_wait_s) / config.tau_s
     return config.alpha * active + config.beta * urgency + config.gamma * weight_part
@@ -78,17 +79,17 @@ class DualResourceFairQueue(Policy):
         self.evidence: dict[str, LoopEvidence] = {}
         """What each open session has shown of a loop."""
         self._places = FirstPlaces(config)
-        self._weights: dict[str, float] = {}
-        self._weight_sum = 0.0
         # Who had the device last, if cells are left, and how long its turn has lasted.
         self._current: JobRecord | None = None
         self._turn_s = 0.0
-        # Service of each class within the window; jobs present, and since when there are any.
-        self._served = tuple(RunningWindow(to_ns(config.guarantee_window_s)) for _ in JobClass)
-        self._present = [0] * len(JobClass)
-        self._present_since_s = [0.0] * len(JobClass)
+        # What each class can claim of its guaranteed share.
+        self._claims = tuple(
+            Claim(config.guaranteed_share, config.guarantee_window_s, config.slice_s or 0.0) for _ in JobClass
+        )
         # Guaranteed slices that may still come before the next active iteration.
         self._insertions = 0
+        # Arrival of the first active iteration that waits and has met lower work only; None: there is none.
+        self._delayed_since_s: float | None = None
         # Loops expected back: (moment, session, number of its iterations); entries of an earlier one are
         # void.
         self._expected: list[tuple[float, str, int]] = []
@@ -103,15 +104,11 @@ class DualResourceFairQueue(Policy):
         self.tenants.set_weight(session.tenant, tenant_weight)
         self.sessions.set_weight(session.name, session.weight)
         self.evidence.setdefault(session.name, LoopEvidence(self.config))
-        self._weights[session.name] = session.weight
-        self._weight_sum = math.fsum(self._weights.values())
         self._refresh(session)
 
     def session_closed(self, session: SessionRecord, now_s: float) -> None:
         self.evidence.pop(session.name, None)
         self.sessions.forget(session.name)
-        self._weights.pop(session.name, None)
-        self._weight_sum = math.fsum(self._weights.values())
 
     def classify(self, job: JobRecord, now_s: float, gap_s: float | None) -> tuple[JobClass, str]:
         session = job.session
@@ -129,9 +126,10 @@ class DualResourceFairQueue(Policy):
         return class_of(job.kind, job.job.device_s, evidence, self.config, has_place)
 
     def arrived(self, job: JobRecord, cpu_s: float, now_s: float, held_by: JobRecord | None) -> None:
-        self._count_in(job.job_class, now_s)
-        if job.job_class is JobClass.ACTIVE and not (held_by and held_by.job_class is JobClass.ACTIVE):
-            self._insertions = 0
+        self._claims[job.job_class].come(now_s)
+        met_loop = held_by is not None and held_by.job_class is JobClass.ACTIVE
+        if job.job_class is JobClass.ACTIVE and not met_loop and self._delayed_since_s is None:
+            self._delayed_since_s = now_s
         if cpu_s > 0:
             self._use(job.session, cpu_s, 0.0, now_s)
 
@@ -142,6 +140,8 @@ class DualResourceFairQueue(Policy):
         self.queues[job.job_class].remove(job)
 
     def started(self, job: JobRecord, now_s: float) -> None:
+        if job.job_class is JobClass.ACTIVE:
+            self._delayed_since_s = None
         if job is not self._current:
             self._current, self._turn_s = job, 0.0
         if not job.started:
@@ -150,18 +150,18 @@ class DualResourceFairQueue(Policy):
 
     def used(self, job: JobRecord, busy_s: float, now_s: float) -> None:
         self._turn_s += busy_s
-        self._served[job.job_class].add(to_ns(now_s), to_ns(busy_s))
+        self._claims[job.job_class].served(busy_s, now_s)
         if job.job_class is JobClass.ACTIVE:
             share_s = 2 * self.config.guaranteed_share * self._turn_s
             self._insertions = max(1, math.ceil(share_s / (self.config.slice_s or math.inf)))
-        elif self._insertions:
+        else:
             self._insertions -= 1
         self._use(job.session, 0.0, busy_s, now_s)
 
     def left(self, job: JobRecord, now_s: float) -> None:
         if job is self._current:
             self._current = None
-        self._present[job.job_class] -= 1
+        self._claims[job.job_class].leave(now_s)
         self.tenants.leave(job.session.tenant, job.id)
         self._refresh(job.session)
         evidence = self.evidence.get(job.session.name)
@@ -180,19 +180,14 @@ class DualResourceFairQueue(Policy):
 
     def reclassify(self, job: JobRecord, job_class: JobClass, now_s: float) -> None:
         """A job that is present changes its class: its session was demoted, or its speculation claimed."""
-        self._present[job.job_class] -= 1
+        self._claims[job.job_class].leave(now_s)
         waiting = job.state is JobState.WAITING
         if waiting:
             self.remove(job)
         job.job_class = job_class
-        self._count_in(job_class, now_s)
+        self._claims[job_class].come(now_s)
         if waiting:
             self.add(job, now_s)
-
-    def _count_in(self, job_class: JobClass, now_s: float) -> None:
-        if not self._present[job_class]:
-            self._present_since_s[job_class] = now_s
-        self._present[job_class] += 1
 
     def _demote(self, session: SessionRecord, why: str, now_s: float) -> None:
         for job in session.jobs.values():
@@ -221,7 +216,7 @@ class DualResourceFairQueue(Policy):
             self.config,
             active=job.job_class is JobClass.ACTIVE,
             may_wait_s=last_s,
-            weight_part=job.session.weight / max(self._weight_sum, job.session.weight),
+            weight_part=job.session.weight / (1.0 + job.session.weight),
         )
         return -rho, job.arrived_s, job.serial
 
@@ -229,7 +224,10 @@ class DualResourceFairQueue(Policy):
 
     def choose(self, now_s: float, last_job: str | None) -> Choice:
         self._settle_reserve(now_s)
-        job = self._next(now_s)
+        guaranteed = self._guaranteed(now_s, last_job)
+        if guaranteed is not None:
+            return guaranteed
+        job = self._next()
         if job is None:
             return None
         if job is not self._current or self._turn_s >= self.config.turn_s:
@@ -240,44 +238,63 @@ class DualResourceFairQueue(Policy):
             turn_left_s = self.config.turn_s - self._turn_s
         return self._cells(job, turn_left_s, now_s, last_job)
 
-    def _next(self, now_s: float) -> JobRecord | None:
-        """Rules 1 to 4."""
+    def _next(self) -> JobRecord | None:
+        """Rules 1, 3 and 4."""
         active, first, batch, speculative = self.queues
-        current = self._current
-        if current is not None and current.state is not JobState.WAITING:
-            current = None
-        if current is not None and current.job_class is JobClass.ACTIVE and current.started:
-            return current if self._turn_s < self.config.turn_s else active.first()
+        iterating = self._iterating()
+        if iterating is not None:
+            return iterating
         if active:
-            if self._insertions:
-                for job_class in _GUARANTEED:
-                    if self.queues[job_class] and self._owed(job_class, now_s):
-                        return self.queues[job_class].first()
             queue = active
         elif first:
-            queue = batch if batch and self._owed(JobClass.BATCH, now_s) else first
+            queue = first
         else:
             queue = batch or speculative
-        if (
-            current is not None
-            and self._turn_s < self.config.turn_s
-            and queue is self.queues[current.job_class]
-            and current.started
-        ):
-            return current
-        return queue.first()
+        current = self._current
+        if current is None or not current.started or self._turn_s >= self.config.turn_s:
+            return queue.first()
+        return current if queue is self.queues[current.job_class] else queue.first()
 
-    def _owed(self, job_class: JobClass, now_s: float) -> bool:
-        """Whether the class got less than its guaranteed share of the window.
+    def _iterating(self) -> JobRecord | None:
+        """The active iteration that is under way and keeps the device."""
+        current = self._current
+        if current is None or current.job_class is not JobClass.ACTIVE or not current.started:
+            return None
+        kept = self._turn_s < self.config.turn_s or self.queues[JobClass.ACTIVE].first() is current
+        return current if kept else None
 
-        While it has had work for less than the window, it is owed a slice once its share of that time is one.
-        """
-        span_s = now_s - self._present_since_s[job_class]
-        if span_s >= self.config.guarantee_window_s:
-            owed_ns = to_ns(self.config.guaranteed_share * self.config.guarantee_window_s)
-        else:
-            owed_ns = to_ns(self.config.guaranteed_share * span_s - (self.config.slice_s or 0.0)) + 1
-        return self._served[job_class].total_ns(to_ns(now_s)) < owed_ns
+    def _guaranteed(self, now_s: float, last_job: str | None) -> Run | None:
+        """Rule 2: the slice of a class that can claim one, if no active iteration waits too long for it."""
+        slice_s = self.config.slice_s
+        active, first = self.queues[JobClass.ACTIVE], self.queues[JobClass.FIRST]
+        if slice_s is None or not (active or first) or self._iterating() is not None:
+            return None
+        job = self._claimant(slice_s, now_s)
+        if job is None:
+            return None
+        block_s = job.job.block_s
+        longest_s = max(slice_s, block_s)
+        if active and self._delayed_since_s is not None:
+            # Lower work delays the first of them already: what is left of one slice.
+            turn_s = 0.0 if job.id == last_job else self.config.slice_cost_s
+            longest_s = slice_s - (now_s - self._delayed_since_s) - turn_s
+            if longest_s < max(block_s, 2 * turn_s):
+                return None
+        elif active and self._insertions <= 0:
+            return None
+        return Run(job, _fit(longest_s, block_s, job.job.blocks - job.next_block))
+
+    def _claimant(self, slice_s: float, now_s: float) -> JobRecord | None:
+        """The next job of the class whose claim to its guaranteed share is the largest, a slice at least."""
+        claims_s = {
+            job_class: self._claims[job_class].value_s(now_s)
+            for job_class in (JobClass.FIRST, JobClass.BATCH)
+            if self.queues[job_class]
+        }
+        if not claims_s:
+            return None
+        largest = max(claims_s, key=lambda job_class: (claims_s[job_class], -job_class))
+        return self.queues[largest].first() if claims_s[largest] >= slice_s else None
 
     def _cells(self, job: JobRecord, turn_left_s: float, now_s: float, last_job: str | None) -> Choice:
         """Rules 5 and 6."""
@@ -303,7 +320,8 @@ class DualResourceFairQueue(Policy):
         if fitting >= 1 and fitting * block_s >= 2 * turn_s:
             return Run(job, fitting)
         until_s = back_s + _SIGMAS * spread_s
-        if now_s < until_s <= now_s + min(block_s, self._reserve_s):
+        sure = 2 * _SIGMAS * spread_s <= block_s
+        if sure and now_s < until_s <= now_s + min(block_s, self._reserve_s):
             self._reserving = True
             return Hold(session, until_s, f"kept free for {session}, expected back at {back_s:.3f} s")
         return Run(job, min(cells, _fit(self.config.slice_s / _FINER, block_s, left)))
