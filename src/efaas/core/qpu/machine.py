@@ -191,13 +191,18 @@ class QpuMachine(Dispatcher):
             self.stop_reason = MADE_WAY
         if known.kind is not JobKind.SPECULATIVE or event.job.kind is JobKind.SPECULATIVE:
             return
+        waits = known.state is JobState.WAITING
+        if waits:
+            self.policy.remove(known)
         known.kind = event.job.kind
         job_class, known.reason = self._classify(known)
         if known.state is JobState.UNCLAIMED:
             self.transition_unclaimed_claimed(known)
-        else:
-            self.policy.reclassify(known, job_class, self.now_s)
-            self.story.tell(self.now_s, known.id, f"claimed, {known.reason}")
+            return
+        self.policy.reclassify(known, job_class, self.now_s)
+        if waits:
+            self.policy.add(known, self.now_s)
+        self.story.tell(self.now_s, known.id, f"claimed, {known.reason}")
 
     def _classify(self, job: JobRecord) -> tuple[JobClass, str]:
         session = job.session

@@ -97,7 +97,7 @@ class Policy:
         """The job is complete or dropped."""
 
     def reclassify(self, job: JobRecord, job_class: JobClass, now_s: float) -> None:
-        """A job that is present changes its class: its session was demoted, or its speculation claimed."""
+        """A job that is present, and in no queue, changes its class: demoted with its session, or claimed."""
         job.job_class = job_class
 
     def calibrated(self, session: SessionRecord, busy_s: float, now_s: float) -> None:

@@ -179,21 +179,17 @@ class DualResourceFairQueue(Policy):
             queue.refresh(tenant, "")
 
     def reclassify(self, job: JobRecord, job_class: JobClass, now_s: float) -> None:
-        """A job that is present changes its class: its session was demoted, or its speculation claimed."""
         self._claims[job.job_class].leave(now_s)
-        waiting = job.state is JobState.WAITING
-        if waiting:
-            self.remove(job)
         job.job_class = job_class
         self._claims[job_class].come(now_s)
-        if waiting:
-            self.add(job, now_s)
 
     def _demote(self, session: SessionRecord, why: str, now_s: float) -> None:
         for job in session.jobs.values():
             if job.kind is JobKind.LOOP and job.job_class < JobClass.BATCH and job.state is JobState.WAITING:
+                self.remove(job)
                 self.reclassify(job, JobClass.BATCH, now_s)
                 job.reason = why
+                self.add(job, now_s)
 
     def _use(self, session: SessionRecord, cpu_s: float, qpu_s: float, now_s: float) -> None:
         self.tenants.add(session.tenant, cpu_s, qpu_s, now_s)
