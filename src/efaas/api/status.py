@@ -151,6 +151,18 @@ class CalibrationState(Model):
     """Median error of two-qubit gates, in parts per million."""
     readout_error_ppm: Count = 0
     """Median readout error, in parts per million."""
+    one_qubit_drift_ppb_per_hour: Count | None = None
+    """Expected growth of that single-qubit error, in parts per billion an hour of device time."""
+    two_qubit_drift_ppb_per_hour: Count | None = None
+    """Expected growth of that two-qubit error, in parts per billion an hour of device time."""
+    readout_drift_ppb_per_hour: Count | None = None
+    """Expected growth of that readout error, in parts per billion an hour of device time."""
+    local_milliseconds: Count | None = None
+    """Device time of a calibration of what a typical circuit uses, in milliseconds."""
+    ends_at: Timestamp | None = None
+    """When the calibration that runs now is expected to end, RFC 3339."""
+    on_need: bool = True
+    """Whether a job that finds the calibration too old gets a new one; false while calibrations fail."""
 
 
 class QPUDeviceStatus(Model):
@@ -164,6 +176,8 @@ class QPUDeviceStatus(Model):
     """State in one word; the conditions say why."""
     qubits: Count = 0
     """Number of qubits."""
+    connected_qubits: Count | None = None
+    """Qubits in the largest region whose couplings work; all of them if not given."""
     node: ShortText = ""
     """Node of the QPU pod."""
     endpoint: ShortText = ""
@@ -174,5 +188,7 @@ class QPUDeviceStatus(Model):
     """Sessions that hold a slot."""
     queue_depth: Count = 0
     """Jobs waiting."""
+    expected_wait_milliseconds: Count | None = None
+    """Device time that a job of one more session is expected to wait, in milliseconds."""
     duty_cycle_permille: Annotated[int, Field(ge=0, le=1000)] = 0
     """Share of device time spent on shots, in thousandths."""

@@ -27,13 +27,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-_LEAST_FIDELITY = 1e-6
+LEAST_FIDELITY = 1e-6
 """Below this a circuit's output is noise, and 1/F² would only overflow."""
 
 
 class Health(StrEnum):
     """Whether a device can take work."""
 
+    PENDING = "Pending"
     READY = "Ready"
     CALIBRATING = "Calibrating"
     DRAINING = "Draining"
@@ -46,7 +47,11 @@ class DeviceView:
 
     name: str
     qubits: int
+    connected_qubits: int | None = None
+    """Qubits in the largest region whose couplings work; None: all of them."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the node that the device is on, where there is one."""
     health: Health = Health.READY
     cordoned: bool = False
     slots: int = 1
@@ -96,11 +101,17 @@ class Request:
     tenant: str
     qubits: int
     match_labels: Mapping[str, str] = field(default_factory=dict)
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels that the device's node must carry."""
     max_calibration_age_s: float | None = None
+    calibration_patience_s: float = math.inf
+    """Longest wait for a stale device to be calibrated anew."""
     min_fidelity: float = 0.0
     circuit: str | None = None
     """Handle, once it is known: what caches may be warm for."""
     shape: CircuitShape = CircuitShape()
+    overuse: float = 0.0
+    """The tenant's dominant share over all devices ÷ its deserved share - 1, where that is positive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +146,7 @@ class Score:
     @property
     def cost_s(self) -> float:
         """The ranked figure; see the module's text."""
-        useful = max(self.fidelity, _LEAST_FIDELITY) ** 2
+        useful = max(self.fidelity, LEAST_FIDELITY) ** 2
         return self.ttns_s + self.queue_s * self.overuse + self.execution_s / useful
 
 
@@ -187,10 +198,20 @@ def refuse(request: Request, device: DeviceView) -> Refusal | None:
 
     if device.qubits < request.qubits:
         return because(f"{device.qubits} qubits, {request.qubits} needed", waiting_helps=False)
-    for label, wanted in sorted(request.match_labels.items()):
-        if device.labels.get(label) != wanted:
-            found = device.labels.get(label, "not set")
-            return because(f"label {label} is {found}, {wanted} needed", waiting_helps=False)
+    if device.connected_qubits is not None and device.connected_qubits < request.qubits:
+        return because(
+            f"{device.connected_qubits} connected qubits, {request.qubits} needed", waiting_helps=True
+        )
+    for kind, labels, needed in (
+        ("label", device.labels, request.match_labels),
+        ("node label", device.node_labels, request.node_selector),
+    ):
+        for label, wanted in sorted(needed.items()):
+            if labels.get(label) != wanted:
+                found = labels.get(label, "not set")
+                return because(f"{kind} {label} is {found}, {wanted} needed", waiting_helps=False)
+    if device.health is Health.PENDING:
+        return because("not ready yet", waiting_helps=True)
     if device.health is Health.DOWN:
         return because("down", waiting_helps=True)
     if device.health is Health.DRAINING or device.cordoned:
@@ -200,12 +221,20 @@ def refuse(request: Request, device: DeviceView) -> Refusal | None:
     limit_s = _age_limit_s(request, device)
     if device.calibration_age_s > limit_s and not device.calibrates_on_need:
         return because(
-            f"calibration {_words(device.calibration_age_s)} old, limit {_words(limit_s)}", waiting_helps=True
+            f"calibration {in_words(device.calibration_age_s)} old, limit {in_words(limit_s)}",
+            waiting_helps=True,
         )
     if device.local_calibration_s > limit_s:
         return because(
-            f"a calibration takes {_words(device.local_calibration_s)}, limit {_words(limit_s)}",
+            f"a calibration takes {in_words(device.local_calibration_s)}, limit {in_words(limit_s)}",
             waiting_helps=False,
+        )
+    until_fresh_s = device.calibration_left_s + device.local_calibration_s
+    if device.calibration_age_s > limit_s and until_fresh_s > request.calibration_patience_s:
+        return because(
+            f"calibration {in_words(device.calibration_age_s)} old, limit {in_words(limit_s)}; "
+            f"a new one takes {in_words(until_fresh_s)}",
+            waiting_helps=True,
         )
     fidelity = expected_fidelity(_as_it_will_run(request, device), request.shape)
     if fidelity < request.min_fidelity:
@@ -226,7 +255,7 @@ def score(request: Request, device: DeviceView) -> Score:
         queue_s=device.queue_s,
         calibration_s=calibration_s,
         fidelity=expected_fidelity(runs, request.shape),
-        overuse=max(0.0, device.overuse.get(request.tenant, 0.0)),
+        overuse=max(0.0, request.overuse, device.overuse.get(request.tenant, 0.0)),
         execution_s=request.shape.execution_s,
         warm=warm,
     )
@@ -257,7 +286,7 @@ def _as_it_will_run(request: Request, device: DeviceView) -> DeviceView:
     return replace(device, calibration_age_s=0.0)
 
 
-def _words(seconds: float) -> str:
+def in_words(seconds: float) -> str:
     """A time as a person says it: ``9 h``, ``5 min``, ``40 s``."""
     for unit, size_s in (("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size_s:
