@@ -1,0 +1,130 @@
+"""The extender's configuration file, read strictly.
+
+Everything has a default, so an empty file is a configuration. A field that is not known, a value out of range
+and settings that contradict each other are refused before the process listens, with the field's path.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from efaas.api.meta import Model
+from efaas.api.names import SCHEDULER_NAME
+from efaas.api.quantities import Duration
+from efaas.errors import ManifestError
+
+_FILE_LIMIT_BYTES = 1 << 20
+
+
+class Tls(Model):
+    """Files of the server's certificate."""
+
+    cert_file: Annotated[str, Field(min_length=1)]
+    """Certificate chain, PEM."""
+    key_file: Annotated[str, Field(min_length=1)]
+    """Private key, PEM."""
+    client_ca_file: Annotated[str, Field(min_length=1)] | None = None
+    """Certificates that clients' own are checked with; clients need none if not given."""
+
+
+class Limits(Model):
+    """Bounds on what is taken from outside."""
+
+    request_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 64 << 20
+    """Largest request; full nodes of a large cluster take some tens of MiB."""
+    request_time: Duration = timedelta(seconds=5)
+    """Longest time for a request to arrive."""
+    idle_time: Duration = timedelta(seconds=120)
+    """How long a connection may be idle."""
+
+
+class Configuration(Model):
+    """What the extender can be told."""
+
+    listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[-.a-zA-Z0-9]*):[0-9]{1,5}$")] = (
+        "127.0.0.1:8888"
+    )
+    """HOST:PORT for kube-scheduler, probes and metrics."""
+    tls: Tls | None = None
+    """Needed where kube-scheduler is not in the same pod."""
+    scheduler_name: Annotated[str, Field(min_length=1, max_length=253)] = SCHEDULER_NAME
+    """``schedulerName`` of the pods that are looked at."""
+    staleness_limit: Duration = timedelta(seconds=60)
+    """Without contact to the API server for longer than this, no pod is placed."""
+    relist_interval: Duration = timedelta(minutes=10)
+    """Everything is read anew this often, whatever the watches said."""
+    prediction_time: Duration = timedelta(seconds=10)
+    """How long a pod that was sent to a node counts there before the API server confirms it."""
+    hold_limit: Duration = timedelta(seconds=15)
+    """How long a free slot is kept for a pod of a tenant that was served less without one taking it."""
+    calibration_patience: Duration = timedelta(minutes=30)
+    """A stale device that cannot be fresh within this is refused."""
+    half_life: Duration = timedelta(minutes=30)
+    """Time after which past use counts half in a tenant's share."""
+    recheck_interval: Duration = timedelta(seconds=60)
+    """Refused pods are tried again at least this often."""
+    weights: Annotated[dict[str, Annotated[int, Field(ge=1, le=1000)]], Field(max_length=10_000)] = Field(
+        default_factory=dict
+    )
+    """Share of a namespace among all; 1 for those not named."""
+    limits: Limits = Field(default_factory=Limits)
+    """Bounds on requests."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity of what is logged."""
+
+    @property
+    def host(self) -> str:
+        """Host to listen on; empty for all."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """Port to listen on."""
+        return int(self.listen.rpartition(":")[2])
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Configuration:
+        if self.port > 65_535:
+            raise ValueError("listen: a port is at most 65535")
+        local = self.host in ("127.0.0.1", "::1", "localhost")
+        if self.tls is None and not local:
+            raise ValueError("listen: without tls only 127.0.0.1 is served; set tls or listen there")
+        for name in (
+            "staleness_limit",
+            "relist_interval",
+            "prediction_time",
+            "half_life",
+            "recheck_interval",
+        ):
+            if getattr(self, name) <= timedelta(0):
+                raise ValueError(f"{name}: must be above 0")
+        return self
+
+
+def load_configuration(path: Path | None) -> Configuration:
+    """Read a configuration file; the defaults without one.
+
+    Raises:
+        ManifestError: the file cannot be read, is not YAML, or holds something that is not understood.
+    """
+    if path is None:
+        return Configuration()
+    try:
+        if path.stat().st_size > _FILE_LIMIT_BYTES:
+            raise ManifestError("is larger than 1 MiB; this is no configuration", place=str(path))
+        document = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise ManifestError(f"cannot be read: {error.strerror}", place=str(path)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ManifestError(f"is not YAML: {str(error).splitlines()[0]}", place=str(path)) from None
+    try:
+        return Configuration.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "document"
+        raise ManifestError(f"{field}: {first['msg']}", place=str(path)) from None
