@@ -27,7 +27,7 @@ bench: $(VENV)/.installed-dev $(VENV)-bench/.installed
 	$(BIN)/python benchmarks/iteration.py --reference-python $(VENV)-bench/bin/python
 
 proto: $(VENV)/.installed-dev
-	$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src --grpc_python_out=src src/efaas/api/wire/qpu.proto
+	$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src --grpc_python_out=src src/efaas/api/wire/qpu.proto src/efaas/api/wire/journal.proto
 
 # The CustomResourceDefinitions come from the models in efaas.api.
 crds: $(VENV)/.installed-dev
