@@ -1,7 +1,10 @@
 """How old what is known of the device is, and when it must be measured again.
 
-The machine keeps ages, not physics: the moment of the last full calibration and, for each qubit, that of a
-later localised one. A circuit's calibration is as old as that of the oldest of its qubits.
+The machine keeps ages, not physics: the moment of the last full calibration, and the localised ones after it
+with the qubits that each measured. A circuit's calibration is as old as the newest one that covers *all* of
+its qubits: pairs are calibrated too, and two localised calibrations of {0, 1} and of {2, 3} never measured
+the pair 1-2. A localised calibration makes way when a later one covers all that it did, or when
+`MOST_LOCAL` newer ones are kept: forgetting one can only make a circuit look older than it is.
 
 - **On need.** A job whose session (or whose device) has a limit does not start on a calibration older than
   that. A localised calibration of just its qubits comes first, or a full one when that costs no more; the
@@ -18,6 +21,7 @@ A frozen device calibrates on request and for a session's own limit only.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from efaas.core.qpu.config import CalibrationConfig
@@ -25,6 +29,9 @@ from efaas.core.qpu.messages import CalibrationScope, Job
 
 _EARLY = 0.8
 _LATE = 1.25
+
+MOST_LOCAL = 256
+"""Localised calibrations since the last full one that are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +57,22 @@ class CalibrationClock:
         """End of the last full calibration."""
         self.requested = False
         """Whether a person asked for a full calibration."""
-        self._local_at_s: dict[int, float] = {}
+        # Localised calibrations since then, oldest first: when each ended, and the qubits it covered.
+        self._local: list[tuple[float, frozenset[int]]] = []
+        for ended_s, covered in config.local_calibrations:
+            self._remember(covered, ended_s)
 
     def age_s(self, qubits: tuple[int, ...], now_s: float) -> float:
         """Age of what is known of these qubits; of the whole device when none are named."""
         return now_s - self.calibrated_at_s(qubits)
 
     def calibrated_at_s(self, qubits: tuple[int, ...]) -> float:
-        """Moment at which the oldest of these qubits was measured."""
-        if not qubits or not self._local_at_s:
-            return self.full_at_s
-        return min(self._local_at_s.get(qubit, self.full_at_s) for qubit in qubits)
+        """End of the newest calibration that covered all of these qubits; of the last full one for none."""
+        if qubits:
+            for ended_s, covered in reversed(self._local):
+                if covered.issuperset(qubits):
+                    return ended_s
+        return self.full_at_s
 
     def limit_s(self, session_limit_s: float | None, policy_limit_s: float) -> float:
         """Oldest calibration on which a job may start."""
@@ -108,7 +120,12 @@ class CalibrationClock:
         if scope is CalibrationScope.FULL:
             self.full_at_s = now_s
             self.requested = False
-            self._local_at_s.clear()
+            self._local.clear()
         else:
-            for qubit in qubits:
-                self._local_at_s[qubit] = now_s
+            self._remember(qubits, now_s)
+
+    def _remember(self, qubits: Iterable[int], ended_s: float) -> None:
+        covered = frozenset(qubits)
+        self._local = [entry for entry in self._local if not covered.issuperset(entry[1])]
+        self._local.append((ended_s, covered))
+        del self._local[:-MOST_LOCAL]

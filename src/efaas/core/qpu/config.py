@@ -50,7 +50,9 @@ class CalibrationConfig:
     calibrated_at_s: float = 0.0
     """Device time of the last full calibration before the machine starts."""
     epoch: int = 0
-    """Epoch of that calibration."""
+    """Epoch of the last calibration, full or localised."""
+    local_calibrations: tuple[tuple[float, tuple[int, ...]], ...] = ()
+    """Localised calibrations since the last full one, oldest first: device time of the end, and qubits."""
 
     def __post_init__(self) -> None:
         _positive("calibration.interval_s", self.interval_s)
