@@ -1,9 +1,10 @@
 """The session's way to its QPUs: jobs in, futures out; connections, failover and retries in between.
 
-A `Dispatcher` holds one connection at a time. Which QPU that is, is the business of `_choose` alone: the
-first of the list that answers (the session's own comes first), and the next one when it is lost. A submit
-on a living connection goes straight through in the caller's thread; everything that can wait (addresses,
-connecting, registering, trying again) is done by one thread of its own, so callers only ever wait for a
+A `Dispatcher` holds one connection at a time. Which QPU that is, is the business of
+`efaas.runner.connecting`: the first of the list that answers (the session's own comes first). A connection
+that is lost is made anew to the same QPU first, since a session on another device has another trajectory. A
+submit on a living connection goes straight through in the caller's thread; everything that can wait
+(connecting, registering, trying again) is done by one thread of its own, so callers only ever wait for a
 future.
 
 What ends a job's future:
@@ -29,11 +30,12 @@ from typing import TYPE_CHECKING, Any
 
 from efaas.core.identity import circuit_digest, job_id, observable_digest
 from efaas.errors import EfaasError, InputError, JobFailed, QpuUnavailable, SessionEnded
+from efaas.runner.connecting import Connected, Connector
 from efaas.runner.environment import QpuTarget
 from efaas.runner.jobs import Connect, Connection, JobFuture, News, Request, Terms, connect_to_server
 
 if TYPE_CHECKING:
-    from efaas.client import JobResult
+    from efaas.client import JobResult, SessionIdentity
 
 RETRIES = 3
 """Further tries of a job that the server gave up on with the word that a retry can help."""
@@ -51,18 +53,9 @@ class _Task:
     request: Request
     future: JobFuture
     cpu_s: float
-    connection: _Connected | None = None
+    connection: Connected | None = None
     tries: int = 0
     not_before_s: float = 0.0
-
-
-@dataclass(eq=False)
-class _Connected:
-    connection: Connection
-    target: QpuTarget
-    endpoint: str
-    registered: set[str | bytes | Terms]
-    given_up: bool = False
 
 
 class Dispatcher:
@@ -93,18 +86,25 @@ class Dispatcher:
         connect: Connect = connect_to_server,
         patience_s: float = 30.0,
     ) -> None:
+        def identity() -> SessionIdentity:
+            # Imported in the dispatcher's thread: gRPC and protobuf take a tenth of a second.
+            from efaas.client.exchange import SessionIdentity
+
+            return SessionIdentity(
+                session,
+                lease_epoch=lease_epoch,
+                seed=seed,
+                weight=weight,
+                max_calibration_age_s=max_calibration_age_s,
+            )
+
         self._session = session
         self._targets = tuple(targets)
+        self._connector = Connector(targets, identity, connect, patience_s, news)
         self._news = news
-        self._lease_epoch = lease_epoch
-        self._seed = seed
-        self._weight = weight
-        self._max_calibration_age_s = max_calibration_age_s
-        self._connect = connect
-        self._patience_s = patience_s
         self._changed = threading.Condition()
         # All below is read and written under `_changed`.
-        self._current: _Connected | None = None
+        self._current: Connected | None = None
         self._preferred = 0
         self._unlucky = 0
         self._waiting: list[_Task] = []  # by evaluation number
@@ -112,8 +112,9 @@ class Dispatcher:
         self._prepared: list[str | bytes | Terms] = []
         self._closed = False
         self._fatal: EfaasError | None = None
-        self._thread = threading.Thread(target=self._keep, name="dispatcher", daemon=True)
-        self._thread.start()
+        self._stopped = threading.Event()
+        for name, work in (("dispatcher", self._keep), ("addresses", self._follow_addresses)):
+            threading.Thread(target=work, name=name, daemon=True).start()
 
     # --- callers ------------------------------------------------------------------------------------
 
@@ -177,6 +178,8 @@ class Dispatcher:
                 return
             self._closed = True
             self._changed.notify()
+            self._stopped.set()
+            self._connector.stop()
             connected, self._current = self._current, None
         self._fail_all(SessionEnded("the session is closed here"))
         if connected is not None:
@@ -189,8 +192,6 @@ class Dispatcher:
             try:
                 if not self._step():
                     return
-            except QpuUnavailable as error:
-                self._lost(error)
             except EfaasError as error:
                 self._end(error)
                 return
@@ -203,106 +204,67 @@ class Dispatcher:
         with self._changed:
             if self._closed:
                 return False
-            connected = self._current
+            connected, first = self._current, self._preferred
         if connected is None:
-            connected = self._open()
+            connected = self._connector.search(first)
             if not self._use(connected):
                 return False
-        self._follow_address(connected)
         try:
             for thing in self._unprepared(connected):
                 self._register(connected, thing, quiet=True)
             while (task := self._next_task()) is not None:
                 self._register_and_send(task, connected)
+        except QpuUnavailable as error:
+            self._lost(connected, error)
         except SessionEnded:
-            if connected.given_up:  # by the stream's thread, which has closed it under our hands
-                return True
-            raise
+            if not connected.given_up:
+                raise
+            # Another thread has given it up and closed it under our hands.
         with self._changed:
             if not self._closed and self._current is connected and not self._is_due():
                 self._changed.wait(self._pause_s())
         return True
 
-    def _use(self, connected: _Connected) -> bool:
+    def _use(self, connected: Connected) -> bool:
         """Make a new connection the current one; False, and it is closed, if nobody wants it any more."""
         with self._changed:
             if not self._closed:
                 self._current = connected
+                self._preferred = self._targets.index(connected.target)
                 return True
         _close_quietly(connected.connection)
         return False
 
-    def _choose(self, attempt: int) -> QpuTarget:
-        """Which QPU to try: the preferred one, then the others in their order."""
-        return self._targets[(self._preferred + attempt) % len(self._targets)]
+    def _follow_addresses(self) -> None:
+        """Leave a connection whose server was started anew at another address.
 
-    def _open(self) -> _Connected:
-        """Connect to the first QPU that answers.
-
-        Raises:
-            QpuUnavailable: none does.
+        In a thread of its own, because the dispatcher's may be waiting for that very server.
         """
-        troubles = []
-        for attempt in range(len(self._targets)):
-            target = self._choose(attempt)
-            self._news.say(f"connecting to {target.device}")
-            try:
-                connected = self._open_one(target)
-            except QpuUnavailable as error:
-                troubles.append(f"{target.device}: {error.message}")
-                continue
-            self._preferred = self._targets.index(target)
-            self._news.say(f"connected to {target.device} at {connected.endpoint}")
-            return connected
-        self._end(QpuUnavailable(f"no QPU could be reached ({'; '.join(troubles)})", place=self._session))
-        raise SessionEnded("the session is closed here")
-
-    def _open_one(self, target: QpuTarget) -> _Connected:
-        from efaas.client.exchange import SessionIdentity
-
-        deadline_s = time.monotonic() + self._patience_s
-        pause_s = 0.005
-        while not (endpoint := target.address()):
+        while not self._stopped.wait(_POLL_S):
             with self._changed:
-                if self._closed:
-                    raise SessionEnded("the session is closed here")
-                self._changed.wait(pause_s)
-            if time.monotonic() > deadline_s:
-                raise QpuUnavailable(f"its server wrote no address within {self._patience_s:g} s")
-            pause_s = min(2 * pause_s, 0.05)
-        identity = SessionIdentity(
-            self._session,
-            lease_epoch=self._lease_epoch,
-            token=target.token(),
-            seed=self._seed,
-            weight=self._weight,
-            max_calibration_age_s=self._max_calibration_age_s,
-        )
-        patience_s = max(1.0, deadline_s - time.monotonic())
-        return _Connected(self._connect(endpoint, identity, patience_s), target, endpoint, set())
+                connected = self._current
+            if connected is not None and connected.moved:
+                self._lost(connected, QpuUnavailable("its server was started anew"), stay=True)
 
-    def _follow_address(self, connected: _Connected) -> None:
-        """Leave a connection whose server was started anew at another address."""
-        address = connected.target.address()
-        if address and address != connected.endpoint:
-            self._lost(QpuUnavailable(f"its server listens at {address} now"), stay=True)
-            raise QpuUnavailable(f"{connected.target.device} has moved to {address}")
+    def _lost(self, connected: Connected, error: QpuUnavailable, *, stay: bool = False) -> None:
+        """Give a connection up; its jobs wait for the next one.
 
-    def _lost(self, error: QpuUnavailable, *, stay: bool = False) -> None:
-        """Give the connection up; its jobs wait for the next one."""
+        The same QPU is tried first, unless nothing has come of it since the last time; `stay`: even then.
+        """
         with self._changed:
-            connected, self._current = self._current, None
-            if connected is None:
+            if self._current is not connected:
                 return
+            self._current = None
             connected.given_up = True
             again = [task for task in self._on_the_way if task.connection is connected]
             self._on_the_way.difference_update(again)
             for task in again:
                 self._line_up(task)
-            if not stay:
+            self._unlucky += 0 if stay else 1
+            if self._unlucky > 1 and not stay:
                 self._preferred = (self._preferred + 1) % len(self._targets)
-                self._unlucky += 1
-            hopeless = self._unlucky > 2 * len(self._targets)
+            hopeless = self._unlucky > 2 * len(self._targets) + 1
+            self._changed.notify()
         self._news.say(f"lost {connected.target.device}: {error.message}")
         # Closing waits for an answer; a server that is gone gives none.
         threading.Thread(target=_close_quietly, args=(connected.connection,), daemon=True).start()
@@ -314,6 +276,8 @@ class Dispatcher:
         with self._changed:
             self._fatal = fatal = self._fatal or error
             self._closed = True
+            self._stopped.set()
+            self._connector.stop()
             connected, self._current = self._current, None
         self._fail_all(fatal)
         if connected is not None:
@@ -330,14 +294,14 @@ class Dispatcher:
     # --- registering and sending --------------------------------------------------------------------
 
     @staticmethod
-    def _is_registered(connected: _Connected, request: Request) -> bool:
+    def _is_registered(connected: Connected, request: Request) -> bool:
         return all(thing in connected.registered for thing in (request.program, *request.observables))
 
-    def _unprepared(self, connected: _Connected) -> list[str | bytes | Terms]:
+    def _unprepared(self, connected: Connected) -> list[str | bytes | Terms]:
         with self._changed:
             return [thing for thing in self._prepared if thing not in connected.registered]
 
-    def _register(self, connected: _Connected, thing: str | bytes | Terms, *, quiet: bool = False) -> None:
+    def _register(self, connected: Connected, thing: str | bytes | Terms, *, quiet: bool = False) -> None:
         if thing in connected.registered:
             return
         try:
@@ -355,7 +319,7 @@ class Dispatcher:
         with self._changed:
             connected.registered.add(thing)
 
-    def _register_and_send(self, task: _Task, connected: _Connected) -> None:
+    def _register_and_send(self, task: _Task, connected: Connected) -> None:
         try:
             for thing in (task.request.program, *task.request.observables):
                 self._register(connected, thing)
@@ -388,7 +352,7 @@ class Dispatcher:
         now_s = time.monotonic()
         return min([_POLL_S, *(max(0.0, task.not_before_s - now_s) for task in self._waiting)])
 
-    def _send(self, task: _Task, connected: _Connected) -> None:
+    def _send(self, task: _Task, connected: Connected) -> None:
         if task.future.cancel_wanted:
             self._settle(task, JobFailed("the job was cancelled", place=f"job {task.future.id}"))
             return
@@ -427,7 +391,7 @@ class Dispatcher:
         elif sent is not None and sent.connection is not None:
             sent.connection.connection.cancel(future.id)
 
-    def _ended(self, task: _Task, connected: _Connected, job: Any, error: Exception | None) -> None:
+    def _ended(self, task: _Task, connected: Connected, job: Any, error: Exception | None) -> None:
         """A job came to an end on a connection; runs in the stream's thread."""
         if job is not None:
             error = job.exception()
@@ -455,7 +419,7 @@ class Dispatcher:
         if not again or self._closed:
             self._settle(task, error)
         elif isinstance(error, QpuUnavailable) and in_use:
-            self._lost(error)
+            self._lost(connected, error)
         with self._changed:
             self._changed.notify()
 

@@ -44,7 +44,7 @@ class QpuTarget:
             except OSError:
                 written = ""
             if written:
-                return written
+                return _endpoint_in(written)
         return self.endpoint
 
     def token(self) -> str:
@@ -111,6 +111,16 @@ class RunnerEnvironment:
                 place=str(self.session_file),
             )
         return documents.sessions[0]
+
+
+def _endpoint_in(written: str) -> str:
+    """The address in an address file: plain, or the JSON object that QPU servers write."""
+    if not written.startswith("{"):
+        return written
+    try:
+        return str(json.loads(written)["endpoint"])
+    except (ValueError, KeyError):
+        return ""
 
 
 def _number(variables: Mapping[str, str], name: str) -> int | None:

@@ -1,0 +1,116 @@
+"""Finds a QPU that answers: addresses that come late, servers that are started anew, then the next QPU."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from efaas.errors import QpuUnavailable, SessionEnded
+from efaas.runner.environment import QpuTarget
+from efaas.runner.jobs import Connect, Connection, News, Terms
+
+if TYPE_CHECKING:
+    from efaas.client import SessionIdentity
+
+CONNECTION_PATIENCE_S = 5.0
+"""Wall seconds that one connection mends itself before it counts as lost: a server that was started anew
+may be at another address, so it is better to look again soon."""
+
+_LONGEST_PAUSE_S = 0.05
+"""Wall seconds between two looks for an address that is not there yet."""
+
+
+@dataclass(eq=False)
+class Connected:
+    """A connection, and what is registered on it."""
+
+    connection: Connection
+    target: QpuTarget
+    endpoint: str
+    registered: set[str | bytes | Terms] = field(default_factory=set)
+    given_up: bool = False
+
+    @property
+    def moved(self) -> bool:
+        """Whether the server has been started anew at another address."""
+        return self.target.address() not in ("", self.endpoint)
+
+
+class Connector:
+    """Connects a session to one of its QPUs.
+
+    Args:
+        targets: QPUs that may be used, the session's own first.
+        identity: who speaks; each QPU's token is put in.
+        connect: makes a connection.
+        patience_s: wall seconds that each QPU is waited for before the next one is tried.
+        news: hears about what is tried.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[QpuTarget],
+        identity: Callable[[], SessionIdentity],
+        connect: Connect,
+        patience_s: float,
+        news: News,
+    ) -> None:
+        self.targets = tuple(targets)
+        self._identity = identity
+        self._connect = connect
+        self._patience_s = patience_s
+        self._news = news
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End a search that is under way."""
+        self._stopped.set()
+
+    def search(self, first: int) -> Connected:
+        """Connect to the first QPU that answers, beginning with the one of this index.
+
+        Raises:
+            QpuUnavailable: none does.
+            InputError: one refused the session's token or hello.
+            SessionEnded: a newer runner owns the session, or `stop` was called.
+        """
+        troubles = []
+        for attempt in range(len(self.targets)):
+            target = self.targets[(first + attempt) % len(self.targets)]
+            self._news.say(f"connecting to {target.device}")
+            try:
+                connected = self._open(target)
+            except QpuUnavailable as error:
+                troubles.append(f"{target.device}: {error.message}")
+                continue
+            self._news.say(f"connected to {target.device} at {connected.endpoint}")
+            return connected
+        raise QpuUnavailable(f"no QPU could be reached ({'; '.join(troubles)})")
+
+    def _open(self, target: QpuTarget) -> Connected:
+        deadline_s = time.monotonic() + self._patience_s
+        while True:
+            endpoint = self._address(target, deadline_s)
+            identity = replace(self._identity(), token=target.token())
+            left_s = max(0.1, deadline_s - time.monotonic())
+            try:
+                connection = self._connect(endpoint, identity, min(CONNECTION_PATIENCE_S, left_s))
+            except QpuUnavailable:
+                # The address may have been that of a server which is gone.
+                if time.monotonic() >= deadline_s or self._stopped.wait(_LONGEST_PAUSE_S):
+                    raise
+                continue
+            return Connected(connection, target, endpoint)
+
+    def _address(self, target: QpuTarget, deadline_s: float) -> str:
+        pause_s = 0.005
+        while not (endpoint := target.address()):
+            if self._stopped.wait(pause_s):
+                raise SessionEnded("the session is closed here")
+            if time.monotonic() > deadline_s:
+                raise QpuUnavailable(f"its server wrote no address within {self._patience_s:g} s")
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        return endpoint
