@@ -2,7 +2,7 @@
 
 ::
 
-    cli, serve          the process
+    cli, serve, device_server  the process
     stream, requests    bytes of clients, decoded and bounded
     host, sessions      who is here, what they registered, their jobs
     driver, jobs, clock the device: decisions of `efaas.core.qpu` carried out

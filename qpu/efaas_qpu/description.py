@@ -71,7 +71,7 @@ def _describe_session(host: QpuHost, session: Session) -> wire.SessionState:
 
 
 def refresh_gauges(host: QpuHost) -> None:
-    """Bring the metrics that show a state up to date; called before they are read."""
+    """Bring the metrics that show a state up to date; called every now and then."""
     metrics, state = host.metrics, host.ledger.state
     metrics.queue_depth.set(host.driver.queue_depth)
     metrics.sessions.set(len(host.sessions))

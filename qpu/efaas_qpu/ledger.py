@@ -291,14 +291,26 @@ class DurableLedger:
         self._unsynced = False
         self.state = Ledger(limits)
         self.compactions = 0
+        self.fault: Exception | None = None
+        """Why the log could not be written; nothing is taken any more after that."""
         for record in journal.records():
             self.state.restore(record)
         if len(journal):
             self.compact()
 
     def commit(self, entry: Entry) -> None:
-        """Write an entry and take it into the state; written means safe from a kill of this process."""
-        self._journal.append(entry_to_record(entry), durable=False)
+        """Write an entry and take it into the state; written means safe from a kill of this process.
+
+        Raises:
+            OSError, EfaasError: it could not be written, or an earlier one could not: see `fault`.
+        """
+        if self.fault is not None:
+            raise self.fault
+        try:
+            self._journal.append(entry_to_record(entry), durable=False)
+        except Exception as error:
+            self.fault = error
+            raise
         self._unsynced = True
         self.state.apply(entry)
         self._grown_bytes += 256 + sum(len(kept.result) * 4 // 3 for kept in entry.kept)

@@ -1,0 +1,179 @@
+"""One device's server from the moment that its worker starts to its end.
+
+The server ends on SIGTERM and SIGINT, and with its parent if `--with-parent` is given: when the parent's
+end of standard input closes, or, if standard input is no pipe, when the process gets another parent. It
+also ends when its log cannot be written: what cannot be remembered must not be promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import signal
+import stat
+from pathlib import Path
+
+from prometheus_client import start_http_server
+
+from efaas.api.device import QPUDevice
+from efaas.devices import DeviceSnapshot
+from efaas.errors import InputError
+from efaas.journal import DirectoryJournal
+from efaas_qpu.authentication import Authenticator
+from efaas_qpu.configuration import machine_for
+from efaas_qpu.description import refresh_gauges
+from efaas_qpu.engine.messages import EngineReady
+from efaas_qpu.engine.process import EngineProcess
+from efaas_qpu.host import QpuHost
+from efaas_qpu.ledger import DurableLedger
+from efaas_qpu.limits import ServerLimits
+from efaas_qpu.listening import listen, serving
+from efaas_qpu.metrics import Metrics
+from efaas_qpu.serve import Options, address
+
+logger = logging.getLogger(__name__)
+
+_SYNC_EVERY_S = 0.5
+_PARENT_EVERY_S = 0.25
+
+
+async def serve_device(
+    options: Options,
+    device: QPUDevice,
+    snapshot: DeviceSnapshot,
+    engine: EngineProcess,
+    starting: asyncio.Task[EngineReady],
+    authenticator: Authenticator,
+    limits: ServerLimits,
+) -> None:
+    """Serve until told to end.
+
+    Args:
+        options: of the process.
+        device: the document.
+        snapshot: of the device.
+        engine: simulates; closed by the caller.
+        starting: ends when the engine's worker is up.
+        authenticator: who may speak for a session.
+        limits: bounds.
+
+    Raises:
+        EfaasError: the log, an address or the worker makes serving impossible.
+        OSError: the log could not be written.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        ledger = DurableLedger(DirectoryJournal(options.data / "log"), limits)
+        stack.callback(ledger.close)
+        metrics = Metrics()
+        host = QpuHost(
+            device=device.name,
+            snapshot=snapshot.name,
+            qubits=snapshot.num_qubits,
+            machine=machine_for(device, ledger.state),
+            engine=engine,
+            ledger=ledger,
+            time_scale=float(device.spec.simulation.time_scale),
+            version=importlib.metadata.version("efaas"),
+            authenticator=authenticator,
+            limits=limits,
+            metrics=metrics,
+        )
+        metrics_address = _serve_metrics(metrics, options.metrics_listen)
+        server, health, port = await listen(host, options.listen)
+        stack.push_async_callback(server.stop, 1.0)
+        if options.address_file is not None:
+            endpoint = f"{address(options.listen, '--listen')[0]}:{port}"
+            said = {
+                "device": device.name,
+                "endpoint": endpoint,
+                "metrics": metrics_address,
+                "pid": os.getpid(),
+            }
+            write_address(options.address_file, said)
+            stack.callback(options.address_file.unlink, missing_ok=True)
+        logger.info("%s listens on port %d", device.name, port)
+        ended = asyncio.Event()
+        syncing = asyncio.create_task(_sync(host, ledger))
+        watching = [asyncio.create_task(ended.wait()), *_watch_for_end(ended, options.with_parent)]
+        for task in (syncing, *watching):
+            stack.callback(task.cancel)
+        ends = {syncing, watching[0]}
+        await asyncio.wait({starting, *ends}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            host.worker = _describe_worker(starting.result())
+            await serving(health)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if syncing.done():
+            syncing.result()
+        await health.enter_graceful_shutdown()
+        await host.drain()
+
+
+def write_address(path: Path, said: dict[str, object]) -> None:
+    """Write the address file in one piece, so that who waits for it never reads half."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(json.dumps(said) + "\n", encoding="utf-8")
+    os.replace(new, path)
+
+
+def _describe_worker(ready: EngineReady) -> str:
+    if ready.warning:
+        logger.warning("the Aer worker does not use the fast path: %s", ready.warning)
+    return f"{'fast path' if ready.fast_path else 'fallback'}, {ready.versions}"
+
+
+def _serve_metrics(metrics: Metrics, listen_on: str | None) -> str | None:
+    """Serve the metrics over HTTP; the address, or None if there is none."""
+    if listen_on is None:
+        return None
+    name, port = address(listen_on, "--metrics-listen")
+    try:
+        server, _thread = start_http_server(port, addr=name.strip("[]"), registry=metrics.registry)
+    except OSError as error:
+        raise InputError(f"cannot serve metrics on {listen_on}: {error}", place="--metrics-listen") from None
+    return f"{name}:{server.server_port}"
+
+
+async def _sync(host: QpuHost, ledger: DurableLedger) -> None:
+    """Bring gauges up to date and the log to the disk twice a second; a kill loses nothing either way.
+
+    Raises:
+        OSError: the log could not be written, here or when something was committed.
+    """
+    while True:
+        refresh_gauges(host)
+        await asyncio.sleep(_SYNC_EVERY_S)
+        if ledger.fault is not None:
+            raise ledger.fault
+        host.driver.commit(everything=True)
+        await asyncio.to_thread(ledger.flush)
+
+
+def _watch_for_end(ended: asyncio.Event, with_parent: bool) -> list[asyncio.Task[None]]:
+    """Set `ended` on a signal, or when the parent is gone."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    if not with_parent:
+        return []
+    if stat.S_ISFIFO(os.fstat(0).st_mode) or stat.S_ISSOCK(os.fstat(0).st_mode):
+        loop.add_reader(0, _parent_said_something, ended)
+        return []
+    return [asyncio.create_task(_watch_parent(os.getppid(), ended))]
+
+
+def _parent_said_something(ended: asyncio.Event) -> None:
+    with contextlib.suppress(BlockingIOError):
+        if not os.read(0, 4096):
+            asyncio.get_running_loop().remove_reader(0)
+            ended.set()
+
+
+async def _watch_parent(parent: int, ended: asyncio.Event) -> None:
+    while os.getppid() == parent:
+        await asyncio.sleep(_PARENT_EVERY_S)
+    ended.set()
