@@ -106,16 +106,8 @@ class GatewayService(journal_pb2_grpc.GatewayServicer):
         if not 8 <= len(told.writer) <= 64:
             raise InputError("the writer's id must have 8 to 64 characters", place="open.writer")
         await self._access.writer(told.token, kind, name)
-        previous = 0
 
         def take(connection: Any) -> JournalHead:
-            nonlocal previous
-            row = (
-                connection.execute(journals.select().where(journals.c.kind == kind, journals.c.name == name))
-                .mappings()
-                .first()
-            )
-            previous = row["lease_epoch"] if row else 0
             return open_journal(
                 connection,
                 kind,  # type: ignore[arg-type]
@@ -133,7 +125,6 @@ class GatewayService(journal_pb2_grpc.GatewayServicer):
         living[owner] = living.get(owner, 0) + 1
         return head, wire.Opened(
             lease_epoch=head.lease_epoch,
-            previous_epoch=previous,
             generation=head.generation,
             first=head.first,
             length=head.length,

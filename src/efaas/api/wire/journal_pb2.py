@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65\x66\x61\x61s/api/wire/journal.proto\x12\x16\x65\x66\x61\x61s.journal.v1alpha1\"%\n\x07Subject\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xaf\x01\n\x0eJournalRequest\x12,\n\x04open\x18\x01 \x01(\x0b\x32\x1c.efaas.journal.v1alpha1.OpenH\x00\x12\x30\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1e.efaas.journal.v1alpha1.AppendH\x00\x12\x32\n\x07replace\x18\x03 \x01(\x0b\x32\x1f.efaas.journal.v1alpha1.ReplaceH\x00\x42\t\n\x07message\"\xbd\x01\n\x0cJournalReply\x12\x30\n\x06opened\x18\x01 \x01(\x0b\x32\x1e.efaas.journal.v1alpha1.OpenedH\x00\x12<\n\x0c\x61\x63knowledged\x18\x02 \x01(\x0b\x32$.efaas.journal.v1alpha1.AcknowledgedH\x00\x12\x32\n\x07refused\x18\x03 \x01(\x0b\x32\x1f.efaas.journal.v1alpha1.RefusedH\x00\x42\t\n\x07message\"\x92\x01\n\x04Open\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x30\n\x07subject\x18\x02 \x01(\x0b\x32\x1f.efaas.journal.v1alpha1.Subject\x12\x13\n\x0blease_epoch\x18\x03 \x01(\x04\x12\x12\n\nnext_epoch\x18\x04 \x01(\x08\x12\x0e\n\x06writer\x18\x05 \x01(\t\x12\r\n\x05token\x18\x06 \x01(\t\"h\n\x06Opened\x12\x13\n\x0blease_epoch\x18\x01 \x01(\x04\x12\x16\n\x0eprevious_epoch\x18\x02 \x01(\x04\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\r\n\x05\x66irst\x18\x04 \x01(\x04\x12\x0e\n\x06length\x18\x05 \x01(\x04\"+\n\x06\x41ppend\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x03(\x0c\".\n\x07Replace\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x03(\x0c\"2\n\x0c\x41\x63knowledged\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0e\n\x06length\x18\x02 \x01(\x04\"k\n\x07Refused\x12\x31\n\x04\x63ode\x18\x01 \x01(\x0e\x32#.efaas.journal.v1alpha1.RefusalCode\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05place\x18\x03 \x01(\t\x12\r\n\x05retry\x18\x04 \x01(\x08\"]\n\x0bReadRequest\x12\x30\n\x07subject\x18\x01 \x01(\x0b\x32\x1f.efaas.journal.v1alpha1.Subject\x12\r\n\x05start\x18\x02 \x01(\x04\x12\r\n\x05token\x18\x03 \x01(\t\",\n\x07Records\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x03(\x0c\"/\n\rReportRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07reports\x18\x02 \x03(\x0c\"\x1c\n\x0bReportReply\x12\r\n\x05taken\x18\x01 \x01(\r\"0\n\x0f\x41\x63\x63ountsRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\"\x7f\n\rTenantAccount\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\r\n\x05\x63pu_s\x18\x03 \x01(\x01\x12\r\n\x05qpu_s\x18\x04 \x01(\x01\x12\x17\n\x0f\x65lsewhere_cpu_s\x18\x05 \x01(\x01\x12\x17\n\x0f\x65lsewhere_qpu_s\x18\x06 \x01(\x01\"^\n\x0eTenantAccounts\x12\x13\n\x0bhalf_life_s\x18\x01 \x01(\x01\x12\x37\n\x08\x61\x63\x63ounts\x18\x02 \x03(\x0b\x32%.efaas.journal.v1alpha1.TenantAccount*\x85\x01\n\x0bRefusalCode\x12\x0c\n\x08INTERNAL\x10\x00\x12\x0f\n\x0b\x42\x41\x44_MESSAGE\x10\x01\x12\x13\n\x0fUNAUTHENTICATED\x10\x02\x12\n\n\x06\x46\x45NCED\x10\x03\x12\x10\n\x0cOUT_OF_ORDER\x10\x04\x12\r\n\tTOO_LARGE\x10\x05\x12\x15\n\x11STORE_UNAVAILABLE\x10\x06\x32\xeb\x02\n\x07Gateway\x12[\n\x07Journal\x12&.efaas.journal.v1alpha1.JournalRequest\x1a$.efaas.journal.v1alpha1.JournalReply(\x01\x30\x01\x12N\n\x04Read\x12#.efaas.journal.v1alpha1.ReadRequest\x1a\x1f.efaas.journal.v1alpha1.Records0\x01\x12T\n\x06Report\x12%.efaas.journal.v1alpha1.ReportRequest\x1a#.efaas.journal.v1alpha1.ReportReply\x12]\n\x08\x41\x63\x63ounts\x12\'.efaas.journal.v1alpha1.AccountsRequest\x1a&.efaas.journal.v1alpha1.TenantAccounts0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65\x66\x61\x61s/api/wire/journal.proto\x12\x16\x65\x66\x61\x61s.journal.v1alpha1\"%\n\x07Subject\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xaf\x01\n\x0eJournalRequest\x12,\n\x04open\x18\x01 \x01(\x0b\x32\x1c.efaas.journal.v1alpha1.OpenH\x00\x12\x30\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1e.efaas.journal.v1alpha1.AppendH\x00\x12\x32\n\x07replace\x18\x03 \x01(\x0b\x32\x1f.efaas.journal.v1alpha1.ReplaceH\x00\x42\t\n\x07message\"\xbd\x01\n\x0cJournalReply\x12\x30\n\x06opened\x18\x01 \x01(\x0b\x32\x1e.efaas.journal.v1alpha1.OpenedH\x00\x12<\n\x0c\x61\x63knowledged\x18\x02 \x01(\x0b\x32$.efaas.journal.v1alpha1.AcknowledgedH\x00\x12\x32\n\x07refused\x18\x03 \x01(\x0b\x32\x1f.efaas.journal.v1alpha1.RefusedH\x00\x42\t\n\x07message\"\x92\x01\n\x04Open\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x30\n\x07subject\x18\x02 \x01(\x0b\x32\x1f.efaas.journal.v1alpha1.Subject\x12\x13\n\x0blease_epoch\x18\x03 \x01(\x04\x12\x12\n\nnext_epoch\x18\x04 \x01(\x08\x12\x0e\n\x06writer\x18\x05 \x01(\t\x12\r\n\x05token\x18\x06 \x01(\t\"P\n\x06Opened\x12\x13\n\x0blease_epoch\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\r\n\x05\x66irst\x18\x03 \x01(\x04\x12\x0e\n\x06length\x18\x04 \x01(\x04\"+\n\x06\x41ppend\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x03(\x0c\".\n\x07Replace\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x03(\x0c\"2\n\x0c\x41\x63knowledged\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0e\n\x06length\x18\x02 \x01(\x04\"k\n\x07Refused\x12\x31\n\x04\x63ode\x18\x01 \x01(\x0e\x32#.efaas.journal.v1alpha1.RefusalCode\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05place\x18\x03 \x01(\t\x12\r\n\x05retry\x18\x04 \x01(\x08\"]\n\x0bReadRequest\x12\x30\n\x07subject\x18\x01 \x01(\x0b\x32\x1f.efaas.journal.v1alpha1.Subject\x12\r\n\x05start\x18\x02 \x01(\x04\x12\r\n\x05token\x18\x03 \x01(\t\",\n\x07Records\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x03(\x0c\"/\n\rReportRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07reports\x18\x02 \x03(\x0c\"\x1c\n\x0bReportReply\x12\r\n\x05taken\x18\x01 \x01(\r\"0\n\x0f\x41\x63\x63ountsRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\"\x7f\n\rTenantAccount\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\r\n\x05\x63pu_s\x18\x03 \x01(\x01\x12\r\n\x05qpu_s\x18\x04 \x01(\x01\x12\x17\n\x0f\x65lsewhere_cpu_s\x18\x05 \x01(\x01\x12\x17\n\x0f\x65lsewhere_qpu_s\x18\x06 \x01(\x01\"^\n\x0eTenantAccounts\x12\x13\n\x0bhalf_life_s\x18\x01 \x01(\x01\x12\x37\n\x08\x61\x63\x63ounts\x18\x02 \x03(\x0b\x32%.efaas.journal.v1alpha1.TenantAccount*\x85\x01\n\x0bRefusalCode\x12\x0c\n\x08INTERNAL\x10\x00\x12\x0f\n\x0b\x42\x41\x44_MESSAGE\x10\x01\x12\x13\n\x0fUNAUTHENTICATED\x10\x02\x12\n\n\x06\x46\x45NCED\x10\x03\x12\x10\n\x0cOUT_OF_ORDER\x10\x04\x12\r\n\tTOO_LARGE\x10\x05\x12\x15\n\x11STORE_UNAVAILABLE\x10\x06\x32\xeb\x02\n\x07Gateway\x12[\n\x07Journal\x12&.efaas.journal.v1alpha1.JournalRequest\x1a$.efaas.journal.v1alpha1.JournalReply(\x01\x30\x01\x12N\n\x04Read\x12#.efaas.journal.v1alpha1.ReadRequest\x1a\x1f.efaas.journal.v1alpha1.Records0\x01\x12T\n\x06Report\x12%.efaas.journal.v1alpha1.ReportRequest\x1a#.efaas.journal.v1alpha1.ReportReply\x12]\n\x08\x41\x63\x63ounts\x12\'.efaas.journal.v1alpha1.AccountsRequest\x1a&.efaas.journal.v1alpha1.TenantAccounts0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'efaas.api.wire.journal_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REFUSALCODE']._serialized_start=1470
-  _globals['_REFUSALCODE']._serialized_end=1603
+  _globals['_REFUSALCODE']._serialized_start=1446
+  _globals['_REFUSALCODE']._serialized_end=1579
   _globals['_SUBJECT']._serialized_start=56
   _globals['_SUBJECT']._serialized_end=93
   _globals['_JOURNALREQUEST']._serialized_start=96
@@ -42,29 +42,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPEN']._serialized_start=466
   _globals['_OPEN']._serialized_end=612
   _globals['_OPENED']._serialized_start=614
-  _globals['_OPENED']._serialized_end=718
-  _globals['_APPEND']._serialized_start=720
-  _globals['_APPEND']._serialized_end=763
-  _globals['_REPLACE']._serialized_start=765
-  _globals['_REPLACE']._serialized_end=811
-  _globals['_ACKNOWLEDGED']._serialized_start=813
-  _globals['_ACKNOWLEDGED']._serialized_end=863
-  _globals['_REFUSED']._serialized_start=865
-  _globals['_REFUSED']._serialized_end=972
-  _globals['_READREQUEST']._serialized_start=974
-  _globals['_READREQUEST']._serialized_end=1067
-  _globals['_RECORDS']._serialized_start=1069
-  _globals['_RECORDS']._serialized_end=1113
-  _globals['_REPORTREQUEST']._serialized_start=1115
-  _globals['_REPORTREQUEST']._serialized_end=1162
-  _globals['_REPORTREPLY']._serialized_start=1164
-  _globals['_REPORTREPLY']._serialized_end=1192
-  _globals['_ACCOUNTSREQUEST']._serialized_start=1194
-  _globals['_ACCOUNTSREQUEST']._serialized_end=1242
-  _globals['_TENANTACCOUNT']._serialized_start=1244
-  _globals['_TENANTACCOUNT']._serialized_end=1371
-  _globals['_TENANTACCOUNTS']._serialized_start=1373
-  _globals['_TENANTACCOUNTS']._serialized_end=1467
-  _globals['_GATEWAY']._serialized_start=1606
-  _globals['_GATEWAY']._serialized_end=1969
+  _globals['_OPENED']._serialized_end=694
+  _globals['_APPEND']._serialized_start=696
+  _globals['_APPEND']._serialized_end=739
+  _globals['_REPLACE']._serialized_start=741
+  _globals['_REPLACE']._serialized_end=787
+  _globals['_ACKNOWLEDGED']._serialized_start=789
+  _globals['_ACKNOWLEDGED']._serialized_end=839
+  _globals['_REFUSED']._serialized_start=841
+  _globals['_REFUSED']._serialized_end=948
+  _globals['_READREQUEST']._serialized_start=950
+  _globals['_READREQUEST']._serialized_end=1043
+  _globals['_RECORDS']._serialized_start=1045
+  _globals['_RECORDS']._serialized_end=1089
+  _globals['_REPORTREQUEST']._serialized_start=1091
+  _globals['_REPORTREQUEST']._serialized_end=1138
+  _globals['_REPORTREPLY']._serialized_start=1140
+  _globals['_REPORTREPLY']._serialized_end=1168
+  _globals['_ACCOUNTSREQUEST']._serialized_start=1170
+  _globals['_ACCOUNTSREQUEST']._serialized_end=1218
+  _globals['_TENANTACCOUNT']._serialized_start=1220
+  _globals['_TENANTACCOUNT']._serialized_end=1347
+  _globals['_TENANTACCOUNTS']._serialized_start=1349
+  _globals['_TENANTACCOUNTS']._serialized_end=1443
+  _globals['_GATEWAY']._serialized_start=1582
+  _globals['_GATEWAY']._serialized_end=1945
 # @@protoc_insertion_point(module_scope)

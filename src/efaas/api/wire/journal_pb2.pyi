@@ -69,18 +69,16 @@ class Open(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., subject: _Optional[_Union[Subject, _Mapping]] = ..., lease_epoch: _Optional[int] = ..., next_epoch: _Optional[bool] = ..., writer: _Optional[str] = ..., token: _Optional[str] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("lease_epoch", "previous_epoch", "generation", "first", "length")
+    __slots__ = ("lease_epoch", "generation", "first", "length")
     LEASE_EPOCH_FIELD_NUMBER: _ClassVar[int]
-    PREVIOUS_EPOCH_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     lease_epoch: int
-    previous_epoch: int
     generation: int
     first: int
     length: int
-    def __init__(self, lease_epoch: _Optional[int] = ..., previous_epoch: _Optional[int] = ..., generation: _Optional[int] = ..., first: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
+    def __init__(self, lease_epoch: _Optional[int] = ..., generation: _Optional[int] = ..., first: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
 
 class Append(_message.Message):
     __slots__ = ("sequence", "records")

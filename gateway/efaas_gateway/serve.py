@@ -1,0 +1,110 @@
+"""The process `efaas-gateway serve`: one store, the writers' stream and the readers' HTTP, in one event loop.
+
+Order of things: open the store (migrating it), sum the accounts, listen, say where. On the way out nothing
+that was acknowledged can be lost, so the stream is simply ended; what is under way is committed first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import grpc.aio
+
+from efaas.api.wire import journal_pb2_grpc
+from efaas.errors import InputError
+from efaas_gateway.access import Access
+from efaas_gateway.accounts import HALF_LIFE_S, Accounts
+from efaas_gateway.commit import Committer
+from efaas_gateway.hub import Hub
+from efaas_gateway.store import Store
+from efaas_gateway.store.derive import Derived
+from efaas_gateway.stream import GatewayService, make_server
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a gateway serves."""
+
+    stream_listen: str = "127.0.0.1:0"
+    http_listen: str = "127.0.0.1:0"
+    half_life_s: float = HALF_LIFE_S
+    charge_devices: bool = False
+    """Charge QPU seconds from runners' records, where no device journals come in."""
+    clock: Callable[[], float] = field(default=time.time)
+
+
+class Gateway:
+    """A running gateway; made, started and closed in one event loop.
+
+    Args:
+        store: the database; stays open.
+        access: who may read, cancel and write.
+        settings: how it serves.
+
+    Attributes:
+        stream_port: of the writers' stream, once started.
+        http_port: of the API and the page, once started.
+    """
+
+    def __init__(self, store: Store, access: Access, settings: Settings | None = None) -> None:
+        self.store = store
+        self.access = access
+        self.settings = settings or Settings()
+        self.hub = Hub()
+        self.accounts = Accounts(self.settings.half_life_s, self.settings.clock)
+        self.stream_port = 0
+        self.http_port = 0
+        self._server: grpc.aio.Server | None = None
+        self.committer: Committer
+        self.service: GatewayService
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            InputError: an address cannot be listened on.
+            StoreUnavailable: the database is away.
+        """
+        await asyncio.to_thread(self._load_accounts)
+        self.committer = Committer(
+            self.store,
+            self._committed,
+            charge_devices=self.settings.charge_devices,
+            clock=self.settings.clock,
+        )
+        self.service = GatewayService(
+            self.store, self.committer, self.access, self.accounts, self.settings.clock
+        )
+        self._server = make_server()
+        journal_pb2_grpc.add_GatewayServicer_to_server(self.service, self._server)  # type: ignore[no-untyped-call]
+        try:
+            self.stream_port = self._server.add_insecure_port(self.settings.stream_listen)
+        except RuntimeError:
+            raise InputError(
+                f"cannot listen on {self.settings.stream_listen}; is another gateway running?",
+                place="--stream-listen",
+            ) from None
+        await self._server.start()
+
+    def _load_accounts(self) -> None:
+        with self.store.read() as connection:
+            self.accounts.load(connection)
+
+    def _committed(self, derived: Derived) -> None:
+        self.accounts.add(derived.charges)
+        if derived.updates:
+            self.hub.publish(derived.updates)
+
+    async def close(self) -> None:
+        """End the stream, commit what is under way."""
+        if self._server is not None:
+            await self._server.stop(grace=0.5)
+        with contextlib.suppress(AttributeError):
+            await self.committer.close()
