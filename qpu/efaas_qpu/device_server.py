@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from prometheus_client import start_http_server
@@ -113,7 +114,7 @@ async def serve_device(
         await host.drain()
 
 
-def write_address(path: Path, said: dict[str, object]) -> None:
+def write_address(path: Path, said: Mapping[str, object]) -> None:
     """Write the address file in one piece, so that who waits for it never reads half."""
     new = path.with_name(f".{path.name}.new")
     new.write_text(json.dumps(said) + "\n", encoding="utf-8")

@@ -274,10 +274,13 @@ def test_it_ends_cleanly_when_told(server):
             observables=[qpu.register_observable([("ZIII", 1.0)])],
         )
         job.result(timeout=START_S)
-        with urllib.request.urlopen(f"http://{server.address['metrics']}/metrics") as page:
-            text = page.read().decode()
-            assert 'efaas_qpu_jobs_total{kind="loop",outcome="completed"} 1.0' in text
-        assert "efaas_qpu_sessions 1.0" in text
+
+        def metrics() -> str:
+            with urllib.request.urlopen(f"http://{server.address['metrics']}/metrics") as page:
+                return page.read().decode()
+
+        assert 'efaas_qpu_jobs_total{kind="loop",outcome="completed"} 1.0' in metrics()
+        wait_until(lambda: "efaas_qpu_sessions 1.0" in metrics())
         workers = server.workers()
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
