@@ -25,6 +25,7 @@ from efaas.api.names import SESSION_NAME_ANNOTATION
 from efaas.core.fleet import Answer, Report, points
 from efaas.core.placement import Request
 from efaas.core.precedence import Waiting, ahead, contested, overuse
+from efaas_scheduler.reading import PodRecord
 from efaas_scheduler.state import Known, RequestClass
 from efaas_scheduler.wire import Pod
 
@@ -257,13 +258,20 @@ class Decider:
     # --- why --------------------------------------------------------------------------------------
 
     def why(self, pod_key: str, now_s: float) -> dict[str, Any] | None:
-        """Every term for every node that holds a device, best first; None if the pod is not known."""
+        """Every term for every node that holds a device, best first; None if the pod is not known.
+
+        A pod that is placed is judged as if it were not: its own place is no reason against its node.
+        """
         known = self.known
         record = known.pod(pod_key)
         if record is None:
             return None
         known.refresh(now_s)
-        tenant = record.tenant
+        with known.without(record):
+            return self._why(record, now_s)
+
+    def _why(self, record: PodRecord, now_s: float) -> dict[str, Any]:
+        known, tenant = self.known, record.tenant
         request = known.request_of(tenant, record.session, record.node_selector, record.key)
         answer: dict[str, Any] = {
             "pod": record.key,

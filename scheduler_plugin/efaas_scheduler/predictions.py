@@ -43,6 +43,10 @@ class Predictions:
     def __contains__(self, uid: object) -> bool:
         return uid in self._by_uid
 
+    def get(self, uid: str) -> Prediction | None:
+        """What is expected of a pod."""
+        return self._by_uid.get(uid)
+
     def make(self, uid: str, node: str, tenant: str, slots: int, cpus: float, now_s: float) -> Prediction:
         """Expect a pod; the caller has ended what was expected of it before."""
         prediction = Prediction(uid, node, tenant, slots, cpus, now_s + self._lasting_s)

@@ -14,10 +14,11 @@ before this process did, while refused pods wait: `wake_wanted` tells the host, 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -407,6 +408,22 @@ class Known:
             if len(self.requests) > _MOST_CLASSES:
                 waiting = {kind for classes in self.waiting.values() for kind in classes}
                 self.requests = {kind: self.requests[kind] for kind in waiting}
+
+    @contextlib.contextmanager
+    def without(self, pod: PodRecord) -> Iterator[None]:
+        """Everything as it would be if the pod had not been placed yet."""
+        prediction = self.predictions.get(pod.uid)
+        node = pod.node if pod.node and not pod.ended else ""
+        cpus, slots = pod.cpus, pod.slots
+        if prediction is not None:
+            node, cpus, slots = prediction.node, prediction.cpus, prediction.slots
+        if node:
+            self._take(node, pod.tenant, -cpus, -slots)
+        try:
+            yield
+        finally:
+            if node:
+                self._take(node, pod.tenant, cpus, slots)
 
     def _undo(self, prediction: Prediction) -> None:
         self._take(prediction.node, prediction.tenant, -prediction.cpus, -prediction.slots)

@@ -207,6 +207,7 @@ class Api:
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         self._ca_file = ca_file
         self._threads = threading.local()
+        self._connections: list[http.client.HTTPSConnection] = []
 
     def get(self, path: str, **query: str | int) -> Document:
         """Read an object or a list."""
@@ -276,6 +277,11 @@ class Api:
             raise ApiError(status, parsed)
         return parsed if isinstance(parsed, dict) else {"text": parsed}
 
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        while self._connections:
+            self._connections.pop().close()
+
     def _exchange(
         self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
@@ -286,6 +292,7 @@ class Api:
                 str(self._address.hostname), self._address.port, timeout=30, context=context
             )
             self._threads.connection = connection
+            self._connections.append(connection)
         connection.request(method, target, body, headers)
         response = connection.getresponse()
         return response.status, response.read()
@@ -307,6 +314,7 @@ class Cluster:
         self.token = secrets.token_hex(16)
         self.processes: dict[str, Process] = {}
         self._service_accounts = service_accounts
+        self._api: Api | None = None
 
     def __enter__(self) -> Cluster:
         try:
@@ -322,10 +330,19 @@ class Cluster:
 
     def close(self) -> None:
         """End every program, last started first."""
+        if self._api is not None:
+            self._api.close()
         for name in reversed(list(self.processes)):
             with contextlib.suppress(OSError):
                 # Nothing here is worth saving: etcd would take its time to end in order.
                 self.processes[name].kill()
+
+    @property
+    def api(self) -> Api:
+        """Client of the API server, once that runs."""
+        if self._api is None:
+            raise ClusterError("the cluster is not started: use it in a `with` statement")
+        return self._api
 
     @property
     def kubeconfig(self) -> Path:
@@ -566,7 +583,7 @@ class Cluster:
             )
         )
         self.kubeconfig.chmod(0o600)
-        self.api = Api(self.server, self.token, self.ca_file)
+        self._api = Api(self.server, self.token, self.ca_file)
         wait_until("default namespace", lambda: self.api.find("/api/v1/namespaces/default"))
 
     def _answers(self, process: Process, port: int, *, tls: bool, path: str = "/healthz") -> bool:
