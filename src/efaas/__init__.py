@@ -29,18 +29,21 @@ if TYPE_CHECKING:
         QpuUnavailable,
         SessionEnded,
     )
-    from efaas.sdk import QuantumFuture, Session, session
+    from efaas.primitives import EstimatorV2, SamplerV2, Session
+    from efaas.sdk import QuantumFuture, session
 
 _HOME = {
     "CircuitError": "efaas.errors",
     "EfaasError": "efaas.errors",
+    "EstimatorV2": "efaas.primitives",
     "InputError": "efaas.errors",
     "JobFailed": "efaas.errors",
     "ParameterError": "efaas.errors",
     "ProgramNotDeterministic": "efaas.errors",
     "QpuUnavailable": "efaas.errors",
     "QuantumFuture": "efaas.sdk",
-    "Session": "efaas.sdk",
+    "SamplerV2": "efaas.primitives",
+    "Session": "efaas.primitives",
     "SessionEnded": "efaas.errors",
     "session": "efaas.sdk",
 }
@@ -48,12 +51,14 @@ _HOME = {
 __all__ = [
     "CircuitError",
     "EfaasError",
+    "EstimatorV2",
     "InputError",
     "JobFailed",
     "ParameterError",
     "ProgramNotDeterministic",
     "QpuUnavailable",
     "QuantumFuture",
+    "SamplerV2",
     "Session",
     "SessionEnded",
     "session",
