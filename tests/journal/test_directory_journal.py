@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given, settings
@@ -162,10 +163,22 @@ class TestCrash:
             with pytest.raises(JournalDamaged, match=rf"{module.FILE_NAME}:[12]: "):
                 DirectoryJournal(folder)
             assert path.read_bytes()[:place] == whole[:place]  # nothing was cut off
+        elif byte == ord("\t"):  # it may look like two lines in one: then a person decides
+            with pytest.raises(JournalDamaged) if len(whole) - place - 1 > 17 else nullcontext():
+                DirectoryJournal(folder).close()
         else:
             with DirectoryJournal(folder) as journal:
                 assert len(journal) == 2
                 assert journal.cut_bytes > 0
+
+    def test_a_lost_line_break_is_damage(self, tmp_path):
+        """Two records in one line must not both be cut off as a torn last line."""
+        filled(tmp_path, 3)
+        path = tmp_path / module.FILE_NAME
+        lines = path.read_bytes().split(b"\n")
+        path.write_bytes(lines[0] + b"\n" + lines[1] + b"#" + lines[2] + b"\n")
+        with pytest.raises(JournalDamaged, match=r"journal\.jsonl:2"):
+            DirectoryJournal(tmp_path)
 
     def test_a_missing_line_is_damage(self, tmp_path):
         filled(tmp_path, 3)

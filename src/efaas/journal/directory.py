@@ -33,7 +33,14 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from efaas.errors import InputError, SessionEnded
-from efaas.journal.lines import MAX_RECORD_BYTES, JournalDamaged, epoch_line, read_line, record_line
+from efaas.journal.lines import (
+    MAX_RECORD_BYTES,
+    JournalDamaged,
+    epoch_line,
+    holds_more_than_one,
+    read_line,
+    record_line,
+)
 
 FILE_NAME = "journal.jsonl"
 
@@ -55,7 +62,7 @@ def _scan(path: Path, file: BinaryIO) -> _Contents:
         number += 1
         read = read_line(line)
         if read is None or (read.sequence is not None and read.sequence != len(contents.starts)):
-            if contents.end + len(line) < size:
+            if contents.end + len(line) < size or holds_more_than_one(line):
                 raise JournalDamaged(
                     "the line is damaged and others follow it; restore the file from a copy, or cut it off "
                     "before this line to go on from there",

@@ -75,6 +75,14 @@ def epoch_line(epoch: int) -> bytes:
     return _line({"epoch": epoch})
 
 
+def holds_more_than_one(line: bytes) -> bool:
+    """Whether something follows a line's checksum: a lost line break, which a crash cannot do.
+
+    A line that a crash cut short ends at the latest with its checksum, and its JSON holds no tab.
+    """
+    return len(line.partition(b"\t")[2]) > len(_checksum(b"")) + 1
+
+
 def read_line(line: bytes) -> Line | None:
     """Read a line with its line break; None if it is torn or damaged."""
     body, tab, checksum = line.rpartition(b"\t")
