@@ -185,7 +185,9 @@ def draw_counts(
     below = np.searchsorted(uniforms, cumulative, side="left")
     last = int(np.searchsorted(cumulative, cumulative[-1], side="left"))
     below[last:] = shots
-    return np.diff(below, prepend=0).astype(np.float64)
+    counts = below.astype(np.float64)
+    counts[1:] -= below[:-1]
+    return counts
 
 
 def estimate(

@@ -263,7 +263,8 @@ def self_check(simulator: Simulator) -> float:
     from qiskit_aer.noise import NoiseModel, depolarizing_error, thermal_relaxation_error
 
     first, second = Parameter("a"), Parameter("b")
-    one = depolarizing_error(0.01, 1).compose(thermal_relaxation_error(50.0, 70.0, 0.5))
+    # T2 below T1: the other way round, Aer needs scipy.linalg, whose import takes longer than all of this.
+    one = depolarizing_error(0.01, 1).compose(thermal_relaxation_error(70.0, 50.0, 0.5))
     two = depolarizing_error(0.05, 2)
     model = NoiseModel(basis_gates=["rz", "sx", "cx"])
     model.add_all_qubit_quantum_error(one, ["sx"])
