@@ -3,6 +3,11 @@
 This is what the worker process serves; it is also used in the caller's own process where nobody waits
 meanwhile (`efaas_qpu.engine.reference`, tests). Prepared circuits are kept up to a bound of memory, the least
 recently used is dropped.
+
+Three devices meet here. Layouts go by the device as the last *full* calibration saw it, so that a layout is a
+function of circuit and full calibration. Readout mitigation goes by what is known *now*, localised
+calibrations included. What is simulated is the *true* device. `set_known_device` and `set_true_device` move
+them; what of a prepared circuit depends on them is made anew when the circuit runs next.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -85,10 +91,36 @@ class Engine:
             )
         self._true = TrueDevice(snapshot, dict(over_rotations), self._noisy)
 
+    def set_known_device(self, snapshot: DeviceSnapshot, for_layout: bool = False) -> None:
+        """Mitigate readout by these values from now on; what is simulated stays.
+
+        Args:
+            snapshot: what calibrations know of the device now.
+            for_layout: whether circuits that are prepared from now on are laid out by it as well; those that
+                are prepared keep their layout.
+
+        Raises:
+            CircuitError: it has not the same number of qubits.
+        """
+        if snapshot.num_qubits != self._known.num_qubits:
+            raise CircuitError(
+                f"the known device has {snapshot.num_qubits} qubits, it had {self._known.num_qubits}"
+            )
+        self._known = snapshot
+        if for_layout:
+            self._device = Device(snapshot)
+        for plan, _ in self._plans.values():
+            plan.tables.clear()
+
     # --- preparation ----------------------------------------------------------------------------------------
 
-    def prepare(self, handle: str, program: str | bytes) -> Prepared:
+    def prepare(self, handle: str, program: str | bytes, known: DeviceSnapshot | None = None) -> Prepared:
         """Parse, transpile and prepare a circuit.
+
+        Args:
+            handle: names it from now on.
+            program: OpenQASM 3 or QPY.
+            known: the device that the layout goes by; the one set last if not given.
 
         Raises:
             CircuitError: the circuit was refused.
@@ -98,15 +130,17 @@ class Engine:
             return self._plans[handle][1]
         start = time.perf_counter()
         circuit = parse(program, self._limits, max_qubits=self._known.num_qubits)
-        routed = self._device.route(circuit, self._limits)
+        device = self._device if known is None else Device(known)
+        routed = device.route(circuit, self._limits)
         parameters = tuple(circuit.parameters)
-        plan = Plan(handle, routed, parameters, self._device, self._simulator)
+        plan = Plan(handle, routed, parameters, device, self._simulator)
         plan.use(self._true, self._method, self._limits)
         if plan.method == TRAJECTORIES:
             plan.trajectory_program(None)
         else:
             plan.state_program()
             plan.measurement(None)
+        plan.is_stale = False
         prepared = Prepared(
             handle=handle,
             parameters=tuple(parameter.name for parameter in parameters),
@@ -117,6 +151,7 @@ class Engine:
             shot_s=(self._known.rep_delay_us + routed.duration_us) * 1e-6,
             prepare_s=time.perf_counter() - start,
             method=plan.method,
+            physical=routed.physical,
         )
         self._plans[handle] = (plan, prepared)
         self._evict()
@@ -160,11 +195,16 @@ class Engine:
             ParameterError: wrong shape, or values that are not finite.
             CircuitError: observables that do not fit the circuit, or too many outcomes to keep.
         """
+        start = time.perf_counter()
         plan = self._plan(request.circuit)
         parameters = self._check(plan, request)
-        if plan.method == TRAJECTORIES:
-            return self._run_trajectories(plan, request, parameters)
-        return self._run_states(plan, request, parameters)
+        run = self._run_trajectories if plan.method == TRAJECTORIES else self._run_states
+        executed = run(plan, request, parameters)
+        if not plan.is_stale:
+            return executed
+        plan.is_stale = False
+        running_s = executed.parse_s + executed.simulate_s + executed.sample_s
+        return replace(executed, prepare_s=max(0.0, time.perf_counter() - start - running_s))
 
     def probabilities(
         self, circuit: str, parameters: NDArray[np.float64], bases: tuple[str, ...] | None

@@ -118,6 +118,8 @@ class Prepared:
     """Wall seconds to parse, transpile and prepare; 0 when it was warm."""
     method: str
     """How it is simulated: statevector, density_matrix or trajectories."""
+    physical: tuple[int, ...] = ()
+    """All physical qubits in use, those that routing goes through included; ascending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,10 @@ class Executed(_Quick):
     """Wall seconds that Aer spent simulating."""
     sample_s: float
     """Wall seconds for shots and estimates."""
+    prepare_s: float = 0.0
+    """Wall seconds to make the circuit ready because it was not: the true device had moved, or it is cold."""
+    cold: bool = False
+    """Whether the circuit had to be read and transpiled again: it had made way, or the worker is new."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,8 @@ class Plan:
         self._measurements: dict[tuple[str, ...] | None, DensityMeasurement | VectorMeasurement] = {}
         self.tables: dict[Any, Any] = {}
         """Caches of the engine that go with this circuit (groupings and weights)."""
+        self.is_stale = False
+        """Whether the true device has changed since it ran last; kept by the engine."""
 
     @property
     def bytes(self) -> int:
@@ -144,6 +146,7 @@ class Plan:
         if true is not self._true:
             self.method = choose_method(self.routed, true, method, limits)
             self._true = true
+            self.is_stale = True
             self._state = None
             self._trajectories.clear()
             self._measurements.clear()

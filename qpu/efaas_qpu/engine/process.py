@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 from collections import OrderedDict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
 from efaas.devices.snapshot import DeviceSnapshot
@@ -87,7 +87,9 @@ class EngineProcess:
         """Whether the answer to the last request is still to come, for nobody."""
         self._ready: EngineReady | None = None
         self._starts = 0
-        self._programs: OrderedDict[str, tuple[str | bytes, Prepared]] = OrderedDict()
+        self._mitigation = self._configuration.known
+        """What readout mitigation goes by; the configuration's known device is that of layouts."""
+        self._programs: OrderedDict[str, _Program] = OrderedDict()
         self._program_bytes = 0
         self._observables: OrderedDict[str, tuple[Term, ...]] = OrderedDict()
         self._told_circuits: set[str] = set()
@@ -144,17 +146,34 @@ class EngineProcess:
         """
         async with self._lock:
             known = self._programs.get(handle)
-            if known is not None and known[0] == program:
+            if known is not None and known.text == program:
                 self._programs.move_to_end(handle)
-                return replace(known[1], prepare_s=0.0)
+                return replace(known.prepared, prepare_s=0.0)
             if len(program) > self._limits.program_bytes:
                 raise CircuitError(
                     f"the program has {len(program)} bytes, at most {self._limits.program_bytes} are taken",
                     place="circuit",
                 )
-            prepared = await self._prepare(handle, program)
-            self._keep(handle, program, prepared)
+            layout = self._configuration.known
+            prepared = await self._prepare(handle, program, layout)
+            self._keep(handle, _Program(program, prepared, layout))
             return prepared
+
+    async def prepare_as(self, handle: str, known_as: str) -> Prepared:
+        """Prepare a circuit once more under another handle: by the layout that today's known values give.
+
+        Args:
+            handle: the new one.
+            known_as: handle that it was prepared as before; stays what it is.
+
+        Raises:
+            CircuitError: it is not known (any more), or was refused.
+            WorkerFailed: no worker could be started.
+        """
+        known = self._programs.get(known_as)
+        if known is None:
+            raise CircuitError("the circuit is not known (any more), register it again", place=known_as)
+        return await self.prepare(handle, known.text)
 
     async def prepare_observable(self, handle: str, terms: tuple[Term, ...]) -> int:
         """Register an observable; the number of measurement bases that it takes alone.
@@ -186,18 +205,22 @@ class EngineProcess:
         """
         async with self._lock:
             await self._start()
+            cold_s = 0.0
             if request.circuit not in self._told_circuits:
-                await self._tell_circuit(request.circuit)
+                cold_s += await self._tell_circuit(request.circuit)
             for handle in request.observables:
                 if handle not in self._told_observables:
                     await self._tell_observable(handle)
             try:
-                return cast(Executed, await self._ask("execute", (request,), self._limits.execute_s))
+                executed = await self._ask("execute", (request,), self._limits.execute_s)
             except _Unknown:
-                await self._tell_circuit(request.circuit)
+                cold_s += await self._tell_circuit(request.circuit)
                 for handle in request.observables:
                     await self._tell_observable(handle)
-                return cast(Executed, await self._ask("execute", (request,), self._limits.execute_s))
+                executed = await self._ask("execute", (request,), self._limits.execute_s)
+        if cold_s:
+            executed = replace(executed, cold=True, prepare_s=executed.prepare_s + cold_s)
+        return cast(Executed, executed)
 
     async def set_true_device(self, snapshot: DeviceSnapshot, over_rotations: Rotations) -> None:
         """Simulate another device from now on; layouts and mitigation stay with what is known.
@@ -217,13 +240,32 @@ class EngineProcess:
                     "set_true_device", (self._configuration.true, self._rotations), self._limits.prepare_s
                 )
 
+    async def set_known_device(self, snapshot: DeviceSnapshot, *, for_layout: bool = False) -> None:
+        """Mitigate readout by these values from now on; what is simulated stays.
+
+        Args:
+            snapshot: what calibrations know of the device now.
+            for_layout: whether circuits that are prepared from now on are laid out by it as well. Those that
+                are prepared keep their layout, also when a worker must be told of them again.
+
+        Raises:
+            WorkerFailed: the worker died or hung; the device is set all the same once a new one starts.
+        """
+        async with self._lock:
+            self._mitigation = _picklable(snapshot)
+            if for_layout:
+                self._configuration = replace(self._configuration, known=self._mitigation)
+            if self.pid is not None and self._reader is not None:
+                await self._ask("set_known_device", (self._mitigation, for_layout), self._limits.prepare_s)
+
     # --- what the worker knows ------------------------------------------------------------------------------
 
-    async def _prepare(self, handle: str, program: str | bytes) -> Prepared:
+    async def _prepare(self, handle: str, program: str | bytes, layout: object) -> Prepared:
         for attempt in (1, 2):
             await self._start()
             try:
-                prepared = await self._ask("prepare", (handle, program), self._limits.prepare_s)
+                other = None if layout is self._configuration.known else layout
+                prepared = await self._ask("prepare", (handle, program, other), self._limits.prepare_s)
             except WorkerFailed as failure:
                 if failure.how == "hung":
                     raise CircuitError(
@@ -240,12 +282,13 @@ class EngineProcess:
                 return cast(Prepared, prepared)
         raise AssertionError("unreachable")
 
-    async def _tell_circuit(self, handle: str) -> None:
+    async def _tell_circuit(self, handle: str) -> float:
+        """Tell the worker of a circuit again; wall seconds that it took to prepare it."""
         if handle not in self._programs:
             raise CircuitError("the circuit is not known (any more), register it again", place=handle)
         self._programs.move_to_end(handle)
-        program, _ = self._programs[handle]
-        await self._prepare(handle, program)
+        known = self._programs[handle]
+        return (await self._prepare(handle, known.text, known.layout)).prepare_s
 
     async def _tell_observable(self, handle: str) -> None:
         if handle not in self._observables:
@@ -254,14 +297,14 @@ class EngineProcess:
         await self._ask("prepare_observable", (handle, self._observables[handle]), self._limits.prepare_s)
         self._told_observables.add(handle)
 
-    def _keep(self, handle: str, program: str | bytes, prepared: Prepared) -> None:
+    def _keep(self, handle: str, program: _Program) -> None:
         if handle in self._programs:
-            self._program_bytes -= len(self._programs.pop(handle)[0])
-        self._programs[handle] = (program, prepared)
-        self._program_bytes += len(program)
+            self._program_bytes -= len(self._programs.pop(handle).text)
+        self._programs[handle] = program
+        self._program_bytes += len(program.text)
         while self._program_bytes > self._limits.program_cache_bytes and len(self._programs) > 1:
-            dropped, (text, _) = self._programs.popitem(last=False)
-            self._program_bytes -= len(text)
+            dropped, oldest = self._programs.popitem(last=False)
+            self._program_bytes -= len(oldest.text)
             self._told_circuits.discard(dropped)
 
     # --- the process ----------------------------------------------------------------------------------------
@@ -295,6 +338,8 @@ class EngineProcess:
         self._ready = cast(
             EngineReady, await self._ask("configure", (self._configuration,), self._limits.start_s)
         )
+        if self._mitigation is not self._configuration.known:
+            await self._ask("set_known_device", (self._mitigation, False), self._limits.prepare_s)
         if self._rotations:
             await self._ask(
                 "set_true_device", (self._configuration.true, self._rotations), self._limits.prepare_s
@@ -356,6 +401,16 @@ class EngineProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """A circuit from which a worker can be told again what it is."""
+
+    text: str | bytes
+    prepared: Prepared
+    layout: object
+    """`DeviceSnapshot` that its layout went by."""
 
 
 class _Unknown(EfaasError):
