@@ -571,7 +571,7 @@ class TestPriority:
         assert priority(config, active=False, may_wait_s=300, weight_part=1.0) == 1.0
 
     def test_the_job_whose_calibration_ends_first_comes_first(self, make_host: MakeHost) -> None:
-        host = make_host(frozen=False)
+        host = make_host(frozen=False, duration_s=50.0)
         host.open("late", "tenant", max_calibration_age_s=250.0)
         host.open("soon", "tenant", max_calibration_age_s=100.0)
         host.open("x")

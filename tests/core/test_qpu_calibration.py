@@ -62,11 +62,11 @@ class TestOnNeed:
 
     def test_is_full_where_that_costs_no_more_or_no_qubits_are_named(self, make_host: MakeHost) -> None:
         host = make_host(**DRIFTING)
-        host.open("a", max_calibration_age_s=60.0)
-        host.now_s = 61.0
+        host.open("a", max_calibration_age_s=150.0)
+        host.now_s = 151.0
         host.submit("wide", "a", BATCH, 1.0, qubits=tuple(range(27)))
         assert calibrations(host)[-1][1].scope is CalibrationScope.FULL
-        host.run_until(300)
+        host.run_until(500)
         host.submit("unknown", "a", BATCH, 1.0)
         assert calibrations(host)[-1][1].scope is CalibrationScope.FULL
 
@@ -109,15 +109,26 @@ class TestOnNeed:
         assert failure.code is FailureCode.CALIBRATION
         assert failure.reason == "calibrations overtook it 6 times: it runs longer than one is good for"
 
+    def test_a_limit_below_the_time_of_a_calibration_is_refused_with_both_numbers(
+        self, make_host: MakeHost
+    ) -> None:
+        host = make_host(**DRIFTING, local_fixed_s=2.0, local_per_qubit_s=3.0)
+        host.open("a", max_calibration_age_s=7.0)
+        failure = host.submit("j", "a", BATCH, 1.0, qubits=(0, 1))[0]
+        assert (failure.code, failure.retry) == (FailureCode.CALIBRATION, False)
+        assert failure.reason == (
+            "the session takes calibrations of at most 7 s, one for this job takes 8 s: raise its limit"
+        )
+
     def test_a_waiting_loop_waits_as_calibration_not_as_queue(self, make_host: MakeHost) -> None:
         host = make_host(**DRIFTING)
-        host.open("a", max_calibration_age_s=60.0)
+        host.open("a", max_calibration_age_s=100.0)
         host.open("b")
-        host.now_s = 61.0
+        host.now_s = 101.0
         host.submit("causes", "a", BATCH, 0.25)
-        host.run_until(111.0)
+        host.run_until(151.0)
         host.submit("meets", "b", LOOP, 0.25)
-        host.run_until(170.0)
+        host.run_until(210.0)
         waits = {d.job_id: d for _, d in host.log if type(d).__name__ == "CompleteJob"}
         assert waits["meets"].calibration_s == pytest.approx(50.0)
         assert waits["meets"].queue_s < 1.0
@@ -133,7 +144,7 @@ class TestOnSchedule:
         assert host.charges["calibration/1@800000000000"].session is None
 
     def test_batch_work_makes_way_when_it_is_due_and_is_not_overtaken(self, make_host: MakeHost) -> None:
-        host = make_host(**DRIFTING)
+        host = make_host(**DRIFTING, validate=False)
         host.open("a")
         for number in range(300):
             host.submit(f"j{number}", "a", BATCH, 7.0)

@@ -85,10 +85,16 @@ class CalibrationClock:
         if age_s <= limit_s:
             return None
         reason = f"the calibration is {age_s:.6g} s old, job {job.id} takes one of at most {limit_s:.6g} s"
-        local_s = self.config.local_calibration_s(len(job.qubits))
-        if not localised or not job.qubits or local_s >= self.config.duration_s:
-            return CalibrationNeed(CalibrationScope.FULL, (), self.config.duration_s, reason)
-        return CalibrationNeed(CalibrationScope.LOCAL, job.qubits, local_s, reason)
+        cost_s = self.cost_s(job, localised=localised)
+        if cost_s < self.config.duration_s:
+            return CalibrationNeed(CalibrationScope.LOCAL, job.qubits, cost_s, reason)
+        return CalibrationNeed(CalibrationScope.FULL, (), cost_s, reason)
+
+    def cost_s(self, job: Job, *, localised: bool) -> float:
+        """Device seconds of the calibration that a job needs: of its qubits, or of the whole device."""
+        if not localised or not job.qubits:
+            return self.config.duration_s
+        return self.config.local_calibration_s(len(job.qubits))
 
     @property
     def early_s(self) -> float:

@@ -197,8 +197,9 @@ class Dispatcher(Jobs):
     def _report(self) -> None:
         arrival, self.arrival = self.arrival, None
         if self.waiting <= _REPORTED:
-            if self.waiting:
+            if self.waiting and self.reordered:
                 self._report_all()
+            self.reordered = False
         elif arrival is not None and arrival.state in (JobState.WAITING, JobState.HELD):
             count, seconds = self.policy.ahead(arrival.job_class)
             self._tell(arrival, count, self.free_in_s() + max(0.0, seconds - arrival.remaining_s))

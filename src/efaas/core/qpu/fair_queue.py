@@ -68,18 +68,24 @@ class _TenantQueue:
 class FairQueue:
     """The waiting jobs of one class.
 
+    What changes is only noted; `first` gives each tenant and session that changed its new place, once,
+    however often it changed since it was asked last.
+
     Args:
         tenants: use of tenants.
         sessions: use of sessions, which orders those of one tenant.
+        tickets: numbers that no other queue of the machine gives out, because jobs change queues.
     """
 
-    def __init__(self, tenants: UsageLedger, sessions: UsageLedger) -> None:
+    def __init__(self, tenants: UsageLedger, sessions: UsageLedger, tickets: Iterator[int]) -> None:
         self._tenant_use = tenants
         self._session_use = sessions
         self._tenants: dict[str, _TenantQueue] = {}
         # (tenant's share key, key of its first job, tenant, ticket)
         self._heap: list[tuple[float, JobKey, str, int]] = []
-        self._ticket = 0
+        # Tenants, and sessions of them, whose place is not theirs any more; dictionaries, to keep an order.
+        self._changed: dict[str, dict[str, None]] = {}
+        self._tickets = tickets
         self._size = 0
         self._remaining_s = 0.0
 
@@ -93,96 +99,97 @@ class FairQueue:
 
     def add(self, job: JobRecord, key: JobKey) -> None:
         """Put a job in."""
-        self._ticket += 1
-        job.ticket = self._ticket
-        tenant = self._tenants.get(job.session.tenant)
+        job.ticket = next(self._tickets)
+        name, tenant_name = job.session.name, job.session.tenant
+        tenant = self._tenants.get(tenant_name)
         if tenant is None:
-            tenant = self._tenants[job.session.tenant] = _TenantQueue(job.session.tenant)
-        session = tenant.sessions.get(job.session.name)
+            tenant = self._tenants[tenant_name] = _TenantQueue(tenant_name)
+        session = tenant.sessions.get(name)
         if session is None:
-            session = tenant.sessions[job.session.name] = _SessionQueue(job.session.name)
+            session = tenant.sessions[name] = _SessionQueue(name)
         heappush(session.heap, (key, job.id, job.ticket, job))
         session.size += 1
         self._size += 1
         self._remaining_s += job.remaining_s
-        self._place_session(tenant, session)
+        self._note(tenant_name, name)
 
     def remove(self, job: JobRecord) -> None:
         """Take a job out that is in."""
         job.ticket = 0
-        tenant = self._tenants[job.session.tenant]
-        session = tenant.sessions[job.session.name]
+        session = self._tenants[job.session.tenant].sessions[job.session.name]
         session.size -= 1
         self._size -= 1
         self._remaining_s = self._remaining_s - job.remaining_s if self._size else 0.0
         if len(session.heap) > _COMPACT_AT and len(session.heap) > 4 * session.size:
             session.heap = [entry for entry in session.heap if entry[3].ticket == entry[2]]
             heapify(session.heap)
-        self._place_session(tenant, session)
+        self._note(job.session.tenant, job.session.name)
 
     def refresh(self, tenant: str, session: str) -> None:
         """A tenant's or session's use or weight changed."""
-        queue = self._tenants.get(tenant)
-        if queue is None:
-            return
-        waiting = queue.sessions.get(session)
-        if waiting is not None:
-            self._place_session(queue, waiting)
-        else:
-            self._place_tenant(queue)
+        if tenant in self._tenants:
+            self._note(tenant, session)
 
     def first(self) -> JobRecord | None:
         """The job whose turn it is; it stays in."""
+        if self._changed:
+            for name, sessions in self._changed.items():
+                tenant = self._tenants[name]
+                for session in sessions:
+                    self._place_session(tenant, session)
+                self._place_tenant(tenant)
+            self._changed.clear()
         heap = self._heap
         while heap:
             _, _, name, ticket = heap[0]
-            tenant = self._tenants.get(name)
-            if tenant is not None and tenant.ticket == ticket:
-                session = tenant.first()
-                entry = session.first() if session is not None else None
+            tenant_queue = self._tenants.get(name)
+            if tenant_queue is not None and tenant_queue.ticket == ticket:
+                session_queue = tenant_queue.first()
+                entry = session_queue.first() if session_queue is not None else None
                 if entry is not None:
                     return entry[3]
             heappop(heap)
         return None
 
-    def tenants(self) -> tuple[str, ...]:
-        """Tenants with waiting jobs, least served first, then by name."""
-        return tuple(self._tenant_use.order(self._tenants))
-
     def __iter__(self) -> Iterator[JobRecord]:
         """Waiting jobs in the order in which they would start if nothing else came: tenants take turns."""
         columns = []
-        for tenant in self.tenants():
+        for tenant in self._tenant_use.order(self._tenants):
             queue = self._tenants[tenant]
             rows = [
-                sorted(entry for entry in queue.sessions[name].heap if entry[3].ticket == entry[2])
+                [entry[3] for entry in sorted(queue.sessions[name].heap) if entry[3].ticket == entry[2]]
                 for name in self._session_use.order(queue.sessions)
             ]
-            columns.append([entry[3] for entry in _by_turns(rows)])
+            columns.append(_by_turns(rows))
         yield from _by_turns(columns)
 
-    def _place_session(self, tenant: _TenantQueue, session: _SessionQueue) -> None:
-        self._ticket += 1
-        session.ticket = self._ticket
+    def _note(self, tenant: str, session: str) -> None:
+        changed = self._changed.get(tenant)
+        if changed is None:
+            changed = self._changed[tenant] = {}
+        changed[session] = None
+
+    def _place_session(self, tenant: _TenantQueue, name: str) -> None:
+        session = tenant.sessions.get(name)
+        if session is None:
+            return
         first = session.first()
         if first is None:
-            del tenant.sessions[session.name]
-        else:
-            share = self._session_use.key(session.name)
-            heappush(tenant.heap, (share, first[0], session.name, session.ticket))
-            if len(tenant.heap) > _COMPACT_AT and len(tenant.heap) > 4 * len(tenant.sessions):
-                tenant.heap = [e for e in tenant.heap if _valid(tenant.sessions.get(e[2]), e[3])]
-                heapify(tenant.heap)
-        self._place_tenant(tenant)
+            del tenant.sessions[name]
+            return
+        session.ticket = next(self._tickets)
+        heappush(tenant.heap, (self._session_use.key(name), first[0], name, session.ticket))
+        if len(tenant.heap) > _COMPACT_AT and len(tenant.heap) > 4 * len(tenant.sessions):
+            tenant.heap = [e for e in tenant.heap if _valid(tenant.sessions.get(e[2]), e[3])]
+            heapify(tenant.heap)
 
     def _place_tenant(self, tenant: _TenantQueue) -> None:
-        self._ticket += 1
-        tenant.ticket = self._ticket
         session = tenant.first()
         first = session.first() if session is not None else None
         if first is None:
-            self._tenants.pop(tenant.name, None)
+            del self._tenants[tenant.name]
             return
+        tenant.ticket = next(self._tickets)
         heappush(self._heap, (self._tenant_use.key(tenant.name), first[0], tenant.name, tenant.ticket))
         if len(self._heap) > _COMPACT_AT and len(self._heap) > 4 * len(self._tenants):
             self._heap = [e for e in self._heap if _valid(self._tenants.get(e[2]), e[3])]

@@ -91,6 +91,8 @@ class Jobs:
         self.started: dict[str, JobRecord] = {}
         # The device's idleness as it was said last; None while it is held.
         self.idle: Idle | None = None
+        # Whether positions in the queue may have changed since they were told.
+        self.reordered = False
         # Decisions of the event that is being handled.
         self.out: list[Decision] = []
 
@@ -119,6 +121,7 @@ class Jobs:
     def transition_held_waiting(self, job: JobRecord) -> None:
         """Its container or pilot has started, or it needs none."""
         self._move(job, JobState.WAITING)
+        self.reordered = True
         self.policy.add(job, self.now_s)
 
     def transition_waiting_running(self, job: JobRecord, blocks: int) -> None:
@@ -132,7 +135,10 @@ class Jobs:
             job.first_start_s = self.now_s
             job.calibrating_ns = self.calibrating_ns() - job.calibrating_before_ns
             job.queue_ns = max(0, to_ns(self.now_s - job.arrived_s) - job.calibrating_ns)
-        self.turn_s = 0.0 if job.id == self.last_job else self.config.slice_cost_s
+        if job.id == self.last_job:
+            self.turn_s = 0.0
+        else:
+            self.turn_s, self.reordered = self.config.slice_cost_s, True
         self.held, self.blocks, self.last_job = job, blocks, job.id
         job.slices += 1
         expected_s = self.turn_s + blocks * job.job.block_s
@@ -192,6 +198,7 @@ class Jobs:
         """Any state but final to dropped: the job is given up."""
         before = job.state
         self._move(job, JobState.DROPPED)
+        self.reordered = True
         shots = job.job.shots * job.next_block // job.job.blocks
         if before in (JobState.HELD, JobState.WAITING):
             self.waiting -= 1

@@ -43,6 +43,9 @@ from efaas.core.qpu.messages import (
 from efaas.core.qpu.story import ProtocolError
 from efaas.core.qpu.view import QpuView, queue_position, view
 
+_MAY_RETRY = frozenset({FailureCode.DRAINING, FailureCode.QUEUE_FULL})
+"""Refusals after which the same submit can succeed later."""
+
 
 class QpuMachine(Dispatcher):
     """One device's queue, calibrations and charges.
@@ -163,9 +166,7 @@ class QpuMachine(Dispatcher):
         record = JobRecord(job, session, JobClass.BATCH, self.now_s, self.serial, kind=job.kind)
         refusal = self._refusal(record)
         if refusal is not None:
-            self.out.append(
-                FailJob(job.id, refusal[1], refusal[0] is not FailureCode.LIMIT_REACHED, refusal[0])
-            )
+            self.out.append(FailJob(job.id, refusal[1], refusal[0] in _MAY_RETRY, refusal[0]))
             self.story.tell(self.now_s, job.id, refusal[1])
             return
         record.job_class, record.reason = self._classify(record)
@@ -223,6 +224,13 @@ class QpuMachine(Dispatcher):
             return (
                 FailureCode.QUEUE_FULL,
                 f"{len(session.jobs)} jobs of the session wait, it may have no more",
+            )
+        limit_s = session.max_calibration_age_s
+        calibration_s = self.calibration.cost_s(job.job, localised=self.policy.localised)
+        if limit_s is not None and limit_s < calibration_s:
+            return FailureCode.CALIBRATION, (
+                f"the session takes calibrations of at most {limit_s:g} s, one for this job takes "
+                f"{calibration_s:g} s: raise its limit"
             )
         shots = session.charged_shots + session.promised_shots + job.job.shots
         if session.max_shots is not None and shots > session.max_shots:

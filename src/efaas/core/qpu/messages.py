@@ -261,7 +261,7 @@ class FailureCode(StrEnum):
     QUEUE_FULL = "QueueFull"
     DRAINING = "Draining"
     CALIBRATION = "Calibration"
-    """It runs longer than the oldest calibration it accepts."""
+    """It runs longer than the oldest calibration it accepts, or accepts none that can be made."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from heapq import heappop, heappush
+from itertools import count
 
 from efaas.core.fairness import UsageLedger
 from efaas.core.qpu.calibration import CalibrationClock
@@ -74,7 +75,8 @@ class DualResourceFairQueue(Policy):
         """Decayed use of tenants."""
         self.sessions = UsageLedger(config.half_life_s, cpu_capacity=config.cpu_capacity)
         """Decayed use of sessions, which orders those of one tenant."""
-        self.queues = tuple(FairQueue(self.tenants, self.sessions) for _ in JobClass)
+        tickets = count(1)
+        self.queues = tuple(FairQueue(self.tenants, self.sessions, tickets) for _ in JobClass)
         """Waiting jobs by class."""
         self.evidence: dict[str, LoopEvidence] = {}
         """What each open session has shown of a loop."""
