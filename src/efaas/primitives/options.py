@@ -33,7 +33,7 @@ class _Options:
         known = {item.name: item for item in dataclasses.fields(self)}
         name = self._aliases().get(name, name)
         if name not in known:
-            raise InputError(_unknown(name, [*known, *self._aliases()]), place=f"options.{name}")
+            raise InputError(_unknown(name, list(known)), place=f"options.{name}")
         if isinstance(value, Mapping) and dataclasses.is_dataclass(getattr(type(self)(), name, None)):
             part = getattr(type(self)(), name)
             part.update(**value)
