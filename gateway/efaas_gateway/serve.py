@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import grpc.aio
+import uvicorn
 
 from efaas.api.wire import journal_pb2_grpc
 from efaas.errors import InputError
 from efaas_gateway.access import Access
 from efaas_gateway.accounts import HALF_LIFE_S, Accounts
+from efaas_gateway.api import build_app
+from efaas_gateway.api.context import Canceller, RateLimiter
 from efaas_gateway.commit import Committer
 from efaas_gateway.hub import Hub
 from efaas_gateway.store import Store
@@ -37,7 +41,17 @@ class Settings:
     half_life_s: float = HALF_LIFE_S
     charge_devices: bool = False
     """Charge QPU seconds from runners' records, where no device journals come in."""
+    requests_per_s: float = 50.0
+    """Of one user, in the long run; four times as many at once."""
     clock: Callable[[], float] = field(default=time.time)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to whoever runs the gateway."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 class Gateway:
@@ -47,13 +61,20 @@ class Gateway:
         store: the database; stays open.
         access: who may read, cancel and write.
         settings: how it serves.
+        canceller: carries cancels to whoever runs the sessions; None: cancelling is refused.
 
     Attributes:
         stream_port: of the writers' stream, once started.
         http_port: of the API and the page, once started.
     """
 
-    def __init__(self, store: Store, access: Access, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        settings: Settings | None = None,
+        canceller: Canceller | None = None,
+    ) -> None:
         self.store = store
         self.access = access
         self.settings = settings or Settings()
@@ -61,7 +82,10 @@ class Gateway:
         self.accounts = Accounts(self.settings.half_life_s, self.settings.clock)
         self.stream_port = 0
         self.http_port = 0
+        self.canceller = canceller
         self._server: grpc.aio.Server | None = None
+        self._http: uvicorn.Server | None = None
+        self._http_task: asyncio.Task[None] | None = None
         self.committer: Committer
         self.service: GatewayService
 
@@ -92,6 +116,43 @@ class Gateway:
                 place="--stream-listen",
             ) from None
         await self._server.start()
+        await self._start_http()
+
+    async def _start_http(self) -> None:
+        app = build_app(
+            self.store,
+            self.access,
+            self.accounts,
+            self.hub,
+            self.canceller,
+            RateLimiter(self.settings.requests_per_s, 4 * self.settings.requests_per_s),
+        )
+        host, _, port = self.settings.http_listen.rpartition(":")
+        listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host.strip("[]"), int(port)))
+        except (OSError, ValueError, OverflowError) as error:
+            listening.close()
+            raise InputError(
+                f"cannot listen on {self.settings.http_listen}: {error}", place="--listen"
+            ) from None
+        self.http_port = listening.getsockname()[1]
+        self._http = _Server(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+                limit_concurrency=1000,
+                h11_max_incomplete_event_size=64 * 1024,
+                lifespan="off",
+            )
+        )
+        self._http_task = asyncio.create_task(self._http.serve([listening]))
+        while not self._http.started and not self._http_task.done():
+            await asyncio.sleep(0.005)
 
     def _load_accounts(self) -> None:
         with self.store.read() as connection:
@@ -104,6 +165,9 @@ class Gateway:
 
     async def close(self) -> None:
         """End the stream, commit what is under way."""
+        if self._http is not None and self._http_task is not None:
+            self._http.should_exit = True
+            await self._http_task
         if self._server is not None:
             await self._server.stop(grace=0.5)
         with contextlib.suppress(AttributeError):

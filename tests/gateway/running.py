@@ -105,8 +105,13 @@ class RunningGateway:
                     Settings(
                         stream_listen=f"127.0.0.1:{self.stream_port}",
                         http_listen=f"127.0.0.1:{self.http_port}",
-                        **{name: value for name, value in self.settings.items() if name != "access"},
+                        **{
+                            name: value
+                            for name, value in self.settings.items()
+                            if name not in ("access", "canceller")
+                        },
                     ),
+                    self.settings.get("canceller"),
                 )
                 await self.gateway.start()
                 self.stream_port = self.gateway.stream_port
