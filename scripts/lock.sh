@@ -9,6 +9,6 @@ lock() { # lock NAME SOURCE [OPTION…]
     --no-header --no-annotate --output-file "requirements/$1.txt" "${@:2}" "${options[@]}"
   echo "requirements/$1.txt: $(grep -c '==' "requirements/$1.txt") packages"
 }
-lock run pyproject.toml --extra all --extra build                               # `make demo`
+lock run pyproject.toml --extra run --extra qpu --extra gateway --extra build    # `make demo`
 lock dev pyproject.toml --extra dev --extra build --constraint requirements/run.txt  # `make test`
 lock bench requirements/bench.in                                                 # the reference in `make bench`
