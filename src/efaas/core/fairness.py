@@ -52,6 +52,7 @@ class _Account:
     at_s: float = 0.0
     # Use on other devices, decayed to its own moment; replaced as a whole by each report.
     elsewhere: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    reported: bool = False
     # Penalties in force: (cpu_s, qpu_s, moment) by key. Summed anew, never subtracted: no rounding is left
     # behind.
     penalties: dict[str, tuple[float, float, float]] = field(default_factory=dict)
@@ -133,6 +134,7 @@ class UsageLedger:
         account = self._account(name)
         self._bring_to(account, now_s)
         account.elsewhere = (cpu_s, qpu_s, now_s)
+        account.reported = True
         self._rekey(account)
 
     def usage(self, name: str, now_s: float) -> Usage:
@@ -172,7 +174,7 @@ class UsageLedger:
 
     def _bring_to(self, account: _Account, now_s: float) -> None:
         if now_s > account.at_s:
-            factor = self._decay(now_s - account.at_s)
+            factor = math.exp2((account.at_s - now_s) / self.half_life_s)
             account.cpu_s *= factor
             account.qpu_s *= factor
             account.at_s = now_s
@@ -181,7 +183,7 @@ class UsageLedger:
         """Everything counted, decayed to the account's moment."""
         cpu_s, qpu_s = account.cpu_s, account.qpu_s
         other_cpu_s, other_qpu_s, moment_s = account.elsewhere
-        if other_cpu_s or other_qpu_s:
+        if account.reported:
             factor = self._decay(account.at_s - moment_s)
             cpu_s += other_cpu_s * factor
             qpu_s += other_qpu_s * factor
@@ -192,8 +194,12 @@ class UsageLedger:
         return cpu_s, qpu_s
 
     def _rekey(self, account: _Account) -> None:
-        cpu_s, qpu_s = self._total(account)
-        share = max(cpu_s / self._cpu_capacity, qpu_s / self._qpu_capacity) / account.weight
+        if account.penalties or account.reported:
+            cpu_s, qpu_s = self._total(account)
+        else:
+            cpu_s, qpu_s = account.cpu_s, account.qpu_s
+        cpu_share, qpu_share = cpu_s / self._cpu_capacity, qpu_s / self._qpu_capacity
+        share = (cpu_share if cpu_share > qpu_share else qpu_share) / account.weight
         account.key = math.log2(share) + account.at_s / self.half_life_s if share > 0 else _NOTHING
 
 

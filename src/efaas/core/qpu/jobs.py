@@ -149,14 +149,14 @@ class Jobs:
                 job.id, job.next_block, blocks, expected_s, job.attempt, self.turn_s, job.job_class, age_s
             )
         )
-        self.story.tell(self.now_s, job.id, f"cells {job.next_block} to {job.next_block + blocks} start")
+        self.story.tell(self.now_s, job.id, "cells {} to {} start", job.next_block, job.next_block + blocks)
 
     def transition_running_stopping(self, job: JobRecord, why: str) -> None:
         """The host is told to end its slice."""
         self._move(job, JobState.STOPPING)
         self.stop_reason = why
         self.out.append(StopSlice(job.id))
-        self.story.tell(self.now_s, job.id, f"told to stop: {why}")
+        self.story.tell(self.now_s, job.id, "told to stop: {}", why)
 
     def transition_back_to_waiting(self, job: JobRecord) -> None:
         """Running or stopping to waiting: cells are left; it goes on where its last whole slice ended."""
@@ -215,7 +215,7 @@ class Jobs:
             self.out.extend(
                 self.accounts.write_off_job(job, f"{job.id}/rerun{at(job)}/{job.attempt}", "rerun")
             )
-        self.story.tell(self.now_s, job.id, f"given up: {reason}")
+        self.story.tell(self.now_s, job.id, "given up: {}", reason)
         if before is not JobState.UNCLAIMED:
             self.out.append(FailJob(job.id, reason, retry, code))
             self._leave(job)
@@ -245,7 +245,9 @@ class Jobs:
 
     def _results_in(self, job: JobRecord) -> None:
         """When a loop has all its results, its classical step begins."""
-        if job.kind is JobKind.LOOP and not any(
-            other.kind is JobKind.LOOP and other is not job for other in job.session.jobs.values()
-        ):
-            job.session.classical_since_s = self.now_s
+        if job.kind is not JobKind.LOOP:
+            return
+        for other in job.session.jobs.values():
+            if other.kind is JobKind.LOOP and other is not job:
+                return
+        job.session.classical_since_s = self.now_s

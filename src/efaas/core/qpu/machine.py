@@ -176,7 +176,7 @@ class QpuMachine(Dispatcher):
         session.promised_shots += job.shots
         session.promised_ns += to_ns(job.device_s)
         self.waiting += 1
-        self.story.tell(self.now_s, job.id, f"arrived, {record.reason}")
+        self.story.tell(self.now_s, job.id, "arrived, {}", record.reason)
         self.policy.arrived(record, event.cpu_s, self.now_s, self.held)
         heappush(self.not_ready, (record.ready_s, record.serial, record))
         self.arrival = record
@@ -203,7 +203,7 @@ class QpuMachine(Dispatcher):
         self.policy.reclassify(known, job_class, self.now_s)
         if waits:
             self.policy.add(known, self.now_s)
-        self.story.tell(self.now_s, known.id, f"claimed, {known.reason}")
+        self.story.tell(self.now_s, known.id, "claimed, {}", known.reason)
 
     def _classify(self, job: JobRecord) -> tuple[JobClass, str]:
         session = job.session
@@ -310,7 +310,7 @@ class QpuMachine(Dispatcher):
         self.accounts.slice_ended(job, event.busy_s, self.turn_s)
         self.policy.used(job, event.busy_s, self.now_s)
         job.failures += 1
-        self.story.tell(self.now_s, job.id, f"attempt {job.attempt} failed: {event.reason}")
+        self.story.tell(self.now_s, job.id, "attempt {} failed: {}", job.attempt, event.reason)
         self.void_attempt(job)
         if job.session.closed or (job.state is JobState.STOPPING and self.stop_reason == CANCELLED):
             self.drop(job, FailureCode.CANCELLED, CANCELLED, retry=False)

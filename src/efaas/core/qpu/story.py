@@ -40,14 +40,14 @@ class Story:
     """The last `STORY_ENTRIES` things that happened, by whom they happened to."""
 
     def __init__(self) -> None:
-        # (device seconds, job or session, text), oldest first; bounded, so old stories fade.
-        self._entries: deque[tuple[float, str, str]] = deque(maxlen=STORY_ENTRIES)
+        # (device seconds, job or session, text, its values), oldest first; bounded, so old stories fade.
+        self._entries: deque[tuple[float, str, str, tuple[object, ...]]] = deque(maxlen=STORY_ENTRIES)
 
-    def tell(self, now_s: float, whom: str, text: str) -> None:
-        """Add an entry."""
-        self._entries.append((now_s, whom, text))
+    def tell(self, now_s: float, whom: str, text: str, *values: object) -> None:
+        """Add an entry; values go into the text's braces when it is read."""
+        self._entries.append((now_s, whom, text, values))
 
     def of(self, whom: str) -> tuple[tuple[float, str], ...]:
         """The last entries about a job or session, oldest first."""
-        found = [(now_s, text) for now_s, name, text in self._entries if name == whom]
-        return tuple(found[-_ERROR_ENTRIES:])
+        found = [entry for entry in self._entries if entry[1] == whom][-_ERROR_ENTRIES:]
+        return tuple((now_s, text.format(*values) if values else text) for now_s, _, text, values in found)

@@ -78,6 +78,8 @@ class DualResourceFairQueue(Policy):
         tickets = count(1)
         self.queues = tuple(FairQueue(self.tenants, self.sessions, tickets) for _ in JobClass)
         """Waiting jobs by class."""
+        # Sessions whose use changed since the last choice, with their tenants.
+        self._touched: dict[str, str] = {}
         self.evidence: dict[str, LoopEvidence] = {}
         """What each open session has shown of a loop."""
         self._places = FirstPlaces(config)
@@ -177,8 +179,8 @@ class DualResourceFairQueue(Policy):
 
     def use_reported(self, tenant: str, cpu_s: float, qpu_s: float, now_s: float) -> None:
         self.tenants.report(tenant, cpu_s, qpu_s, now_s)
-        for queue in self.queues:
-            queue.refresh(tenant, "")
+        self._touched[""] = tenant
+        self._place_touched()
 
     def reclassify(self, job: JobRecord, job_class: JobClass, now_s: float) -> None:
         self._claims[job.job_class].leave(now_s)
@@ -200,8 +202,8 @@ class DualResourceFairQueue(Policy):
         self._refresh(session)
 
     def _refresh(self, session: SessionRecord) -> None:
-        for queue in self.queues:
-            queue.refresh(session.tenant, session.name)
+        """The use of a session changed: its place is looked at before the next choice."""
+        self._touched[session.name] = session.tenant
 
     def _key(self, job: JobRecord) -> JobKey:
         limit_s = self.calibration.limit_s(job.session.max_calibration_age_s, math.inf)
@@ -220,7 +222,16 @@ class DualResourceFairQueue(Policy):
 
     # --- what is asked ---
 
+    def _place_touched(self) -> None:
+        for queue in self.queues:
+            if queue:
+                for session, tenant in self._touched.items():
+                    queue.refresh(tenant, session)
+        self._touched.clear()
+
     def choose(self, now_s: float, last_job: str | None) -> Choice:
+        if self._touched:
+            self._place_touched()
         self._settle_reserve(now_s)
         guaranteed = self._guaranteed(now_s, last_job)
         if guaranteed is not None:
