@@ -20,12 +20,13 @@ from pathlib import Path
 
 from prometheus_client import start_http_server
 
-from efaas.api.device import QPUDevice
+from efaas.api.device import Noise, QPUDevice
+from efaas.core.drift_trace import DriftTrace
 from efaas.devices import DeviceSnapshot
 from efaas.errors import InputError
 from efaas.journal import DirectoryJournal
 from efaas_qpu.authentication import Authenticator
-from efaas_qpu.configuration import machine_for
+from efaas_qpu.configuration import drifting_device, machine_for, offer_of
 from efaas_qpu.description import refresh_gauges
 from efaas_qpu.engine.messages import EngineReady
 from efaas_qpu.engine.process import EngineProcess
@@ -46,6 +47,7 @@ async def serve_device(
     options: Options,
     device: QPUDevice,
     snapshot: DeviceSnapshot,
+    trace: DriftTrace | None,
     engine: EngineProcess,
     starting: asyncio.Task[EngineReady],
     authenticator: Authenticator,
@@ -57,6 +59,7 @@ async def serve_device(
         options: of the process.
         device: the document.
         snapshot: of the device.
+        trace: that drives the device, if one does.
         engine: simulates; closed by the caller.
         starting: ends when the engine's worker is up.
         authenticator: who may speak for a session.
@@ -74,9 +77,12 @@ async def serve_device(
             device=device.name,
             snapshot=snapshot.name,
             qubits=snapshot.num_qubits,
-            machine=machine_for(device, ledger.state),
+            machine=machine_for(device, ledger.state, snapshot.num_qubits),
+            drifting=drifting_device(device, snapshot, trace),
             engine=engine,
             ledger=ledger,
+            offer=offer_of(device, snapshot.num_qubits),
+            noisy=device.spec.simulation.noise is Noise.DEVICE,
             time_scale=float(device.spec.simulation.time_scale),
             version=importlib.metadata.version("efaas"),
             authenticator=authenticator,

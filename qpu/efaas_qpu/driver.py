@@ -27,9 +27,10 @@ from efaas.api.wire import qpu_pb2 as wire
 from efaas.core.qpu import messages as core
 from efaas.errors import EfaasError, InputError
 from efaas_qpu.clock import DeviceClock
-from efaas_qpu.engine.messages import Execute, Executed, Prepared, WorkerFailed
+from efaas_qpu.engine.messages import WorkerFailed
 from efaas_qpu.jobs import LiveJob, execution, partial_message, queued_message, result_message
 from efaas_qpu.ledger import Booking, CalibrationRecord, DurableLedger, Entry, Kept
+from efaas_qpu.living import LivingDevice
 from efaas_qpu.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -57,53 +58,42 @@ class Machine(Protocol):
         """Take an event; what to do about it."""
 
 
-class Engine(Protocol):
-    """`efaas_qpu.engine.process.EngineProcess`, as far as the server uses it."""
-
-    async def prepare(self, handle: str, program: str | bytes) -> Prepared:
-        """Parse, transpile and prepare a circuit."""
-
-    async def prepare_observable(self, handle: str, terms: tuple[tuple[str, float], ...]) -> int:
-        """Prepare an observable; the number of its measurement bases."""
-
-    async def execute(self, request: Execute) -> Executed:
-        """Simulate a job."""
-
-
 class DeviceDriver:
     """See the module's text.
 
     Args:
         machine: decides.
-        engine: simulates; started by the caller.
+        device: drifts, is calibrated, and simulates.
         ledger: what was before.
         metrics: where to count.
         time_scale: wall seconds for each device second; 0: as fast as it simulates.
         say: sends a message to a session's client, if it is there.
         ended: is told of each job that ended.
+        recalibrated: is told of each full calibration that ended.
         wall: a monotonic wall clock, seconds.
     """
 
     def __init__(
         self,
         machine: Machine,
-        engine: Engine,
+        device: LivingDevice,
         ledger: DurableLedger,
         metrics: Metrics,
         *,
         time_scale: float,
         say: Callable[[str, wire.ServerMessage], None],
         ended: Callable[[LiveJob], None],
+        recalibrated: Callable[[], None] = lambda: None,
         wall: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._machine, self._engine, self._ledger, self._metrics = machine, engine, ledger, metrics
-        self._say, self._ended, self._wall = say, ended, wall
+        self._machine, self._ledger, self._metrics = machine, ledger, metrics
+        self.device = device
+        self._say, self._ended, self._recalibrated, self._wall = say, ended, recalibrated, wall
         self.clock = DeviceClock(time_scale, ledger.state.clock_s, wall)
         self.jobs: dict[str, LiveJob] = {}
         """Jobs without a result, and speculative ones whose result nobody claimed yet, by id."""
         self.entry = Entry(0.0)
         """What the event under way changes about the ledger."""
-        self._calibration = ledger.state.calibration or CalibrationRecord(0, 0.0)
         self.calibrating = False
         self.hold: asyncio.Task[None] | None = None
         """What holds the device."""
@@ -118,13 +108,13 @@ class DeviceDriver:
 
     @property
     def calibration_epoch(self) -> int:
-        """Number of the last calibration, full or localised; 0: the device is as its snapshot says."""
-        return self._calibration.epoch
+        """Id of the last calibration, full or localised; 1 is that of the snapshot."""
+        return self.device.epoch
 
     @property
     def calibration_age_s(self) -> float:
         """Device seconds since the last full calibration."""
-        return self.clock.now_s() - self._calibration.at_s
+        return self.clock.now_s() - self.device.full_at_s
 
     @property
     def queue_depth(self) -> int:
@@ -265,6 +255,7 @@ class DeviceDriver:
                 _STARTED_AFTER_S, self._say_started, live
             )
         if decision.first_block == 0:
+            live.begun_s = self.clock.now_s()
             live.calibration_epoch = self.calibration_epoch
             live.calibration_age_s = decision.calibration_age_s
         if live.executed is not None and not self.clock.time_scale:
@@ -327,7 +318,7 @@ class DeviceDriver:
             # At scale 0 all slices end with the simulation: estimates on the way would come too late to be
             # of use.
             slice_blocks = decision.blocks if self.clock.time_scale else live.job.blocks
-            live.executed = await self._engine.execute(execution(live, slice_blocks))
+            live.executed = await self.device.execute(execution(live, slice_blocks), live.begun_s)
         except WorkerFailed as error:
             self._metrics.worker_failures.labels(error.how).inc()
             logger.warning("job %s: %s", live.job.id, error)
@@ -367,17 +358,17 @@ class DeviceDriver:
         busy_s = self._busy_s(begun, decision.expected_s)
         now_s = self._release_device()
         self.calibrating = False
-        epoch = self.calibration_epoch + 1
-        is_full = decision.scope is core.CalibrationScope.FULL
-        self._calibration = CalibrationRecord(epoch, now_s if is_full else self._calibration.at_s)
+        epoch = self.device.calibrate(now_s, decision.scope, decision.qubits)
+        self.entry.calibration = CalibrationRecord(epoch, busy_s, decision.caused_by, decision.reason)
         self.entry.calibrating_s += busy_s
-        self.entry.calibration = self._calibration
         self._metrics.calibrating.inc(busy_s)
         self._metrics.calibrations.labels(decision.scope.value).inc()
         for live in self.jobs.values():
             if live.started_wall is None:
                 live.wall_calibration_s += self._wall() - max(begun, live.arrived_wall)
-        self._feed_safely(core.CalibrationFinished(now_s, busy_s, epoch))
+        self._feed_safely(core.CalibrationFinished(now_s, busy_s, epoch.id))
+        if decision.scope is core.CalibrationScope.FULL:
+            self._recalibrated()
 
     def _feed_safely(self, event: core.Event) -> None:
         """Feed an event that no client waits for: a fault of the program must not take the server along."""

@@ -20,13 +20,16 @@ from collections.abc import Callable
 from efaas.api.wire import qpu_pb2 as wire
 from efaas.core.identity import BLOCK_SHOTS
 from efaas.core.qpu import messages as core
+from efaas.devices.drifting import DriftingDevice
 from efaas.errors import EfaasError
 from efaas_qpu.authentication import Authenticator, OpenDoor
-from efaas_qpu.driver import DeviceDriver, Engine, Machine
+from efaas_qpu.configuration import Offer
+from efaas_qpu.driver import DeviceDriver, Machine
 from efaas_qpu.engine.messages import Prepared, WorkerFailed
 from efaas_qpu.jobs import LiveJob, live_job, queued_message
 from efaas_qpu.ledger import DurableLedger
 from efaas_qpu.limits import ServerLimits
+from efaas_qpu.living import Engine, LivingDevice
 from efaas_qpu.metrics import Metrics
 from efaas_qpu.requests import Circuit, Hello, Observable, Refused, Submission
 from efaas_qpu.sessions import Outlet, Session
@@ -45,8 +48,11 @@ class QpuHost:
         snapshot: name of its snapshot, for clients.
         qubits: of the device.
         machine: decides.
-        engine: simulates; started by the caller.
+        drifting: the device as it was at time 0, before any calibration of the log.
+        engine: simulates; made for the drifting device's snapshot, started by the caller.
         ledger: what was before.
+        offer: what the device says of itself to whoever places sessions.
+        noisy: whether the engine simulates noise.
         time_scale: wall seconds for each device second; 0: as fast as it simulates.
         version: of the server, for clients.
         authenticator: who may speak for a session; everyone if not given.
@@ -62,8 +68,11 @@ class QpuHost:
         snapshot: str,
         qubits: int,
         machine: Machine,
+        drifting: DriftingDevice,
         engine: Engine,
         ledger: DurableLedger,
+        offer: Offer | None = None,
+        noisy: bool = True,
         time_scale: float = 0.0,
         version: str = "",
         authenticator: Authenticator | None = None,
@@ -80,17 +89,21 @@ class QpuHost:
         self.sessions: dict[str, Session] = {}
         """Open sessions by name."""
         self.ledger = ledger
-        self._engine = engine
+        self.offer = offer or Offer()
+        self.living = LivingDevice(drifting, engine, self.metrics, ledger.state.epochs, noisy=noisy)
+        self._preparing: asyncio.Task[None] | None = None
+        """Prepares circuits for a calibration that has just ended."""
         self._authenticator = authenticator or OpenDoor()
         self._wall = wall
         self.driver = DeviceDriver(
             machine,
-            engine,
+            self.living,
             ledger,
             self.metrics,
             time_scale=time_scale,
             say=self._say,
             ended=self._job_ended,
+            recalibrated=self._recalibrated,
             wall=wall,
         )
 
@@ -201,7 +214,7 @@ class QpuHost:
             Refused: the engine refused it, or no worker could be started.
         """
         try:
-            prepared = await self._engine.prepare(circuit.handle, circuit.program)
+            prepared = await self.living.prepare(circuit.handle, circuit.program)
         except WorkerFailed as error:
             self.metrics.worker_failures.labels(error.how).inc()
             raise Refused(
@@ -217,7 +230,33 @@ class QpuHost:
             session.circuits.popitem(last=False)
         if prepared.prepare_s:
             self.metrics.prepare_time.observe(prepared.prepare_s)
-        session.say(wire.ServerMessage(circuit=_registered(prepared)))
+        session.say(wire.ServerMessage(circuit=_registered(circuit.handle, prepared)))
+
+    def _recalibrated(self) -> None:
+        """A full calibration ended: registered circuits are prepared anew, in the background."""
+        if self._preparing is not None:
+            self._preparing.cancel()
+        self._preparing = asyncio.create_task(self._prepare_ahead())
+
+    async def _prepare_ahead(self) -> None:
+        """Give every open session plans of the present calibration; submits go on with old ones meanwhile.
+
+        Jobs keep the plan that they were submitted with.
+        """
+        for session in list(self.sessions.values()):
+            for handle, old in list(session.circuits.items()):
+                if self.sessions.get(session.name) is not session:
+                    break
+                if old.handle == self.living.plan(handle):
+                    continue
+                try:
+                    new = await self.living.prepare_ahead(handle, old.handle)
+                except EfaasError as error:
+                    # The old plan stays: it runs as well as it can be told to the engine again.
+                    logger.info("circuit %s keeps the layout of plan %s: %s", handle, old.handle, error)
+                    continue
+                if session.circuits.get(handle) is old:
+                    session.circuits[handle] = new
 
     async def register_observable(self, session: Session, observable: Observable) -> None:
         """Prepare an observable and answer.
@@ -226,7 +265,7 @@ class QpuHost:
             Refused: the engine refused it.
         """
         try:
-            bases = await self._engine.prepare_observable(observable.handle, observable.terms)
+            bases = await self.living.prepare_observable(observable.handle, observable.terms)
         except EfaasError as error:
             raise Refused(
                 wire.BAD_OBSERVABLE,
@@ -352,6 +391,8 @@ class QpuHost:
     async def drain(self) -> None:
         """Take nothing new, let the running job end if it is quick, and end every stream."""
         self.is_draining = True
+        if self._preparing is not None:
+            self._preparing.cancel()
         self.driver.feed(core.DrainRequested(self.driver.clock.now_s(), drain=True))
         if not await self.driver.settle(self.limits.drain_s):
             logger.warning("the running job did not end in %g s; it will run again", self.limits.drain_s)
@@ -363,9 +404,9 @@ class QpuHost:
                 session.outlet.end(last_word)
 
 
-def _registered(prepared: Prepared) -> wire.CircuitRegistered:
+def _registered(handle: str, prepared: Prepared) -> wire.CircuitRegistered:
     return wire.CircuitRegistered(
-        handle=prepared.handle,
+        handle=handle,
         parameters=prepared.parameters,
         qubits=prepared.qubits,
         duration_us=prepared.duration_us,

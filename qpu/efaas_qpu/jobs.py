@@ -31,6 +31,10 @@ class LiveJob:
     pairs: int
     """Parameter sets × measurement bases."""
     arrived_wall: float
+    plan: str
+    """What the engine calls its circuit: for the calibration that was the last when it was submitted."""
+    begun_s: float = 0.0
+    """Device time of the present attempt's start."""
     report: ReportQueued | None = None
     """Where it stands in the queue, as it was told last."""
     holds_device: bool = False
@@ -109,10 +113,10 @@ def live_job(
         block_s=shots * circuit.shot_s / cells,
         shots=shots,
         circuit=submission.circuit,
-        qubits=circuit.layout,
+        qubits=circuit.physical or circuit.layout,
         evaluation=submission.evaluation,
     )
-    return LiveJob(job, submission, seed, pairs, arrived_wall)
+    return LiveJob(job, submission, seed, pairs, arrived_wall, circuit.handle)
 
 
 def execution(live: LiveJob, slice_blocks: int) -> Execute:
@@ -130,7 +134,7 @@ def execution(live: LiveJob, slice_blocks: int) -> Execute:
     return Execute(
         job_id=submission.job_id,
         session_seed=live.seed,
-        circuit=submission.circuit,
+        circuit=live.plan,
         observables=submission.observables,
         parameters=submission.parameters,
         shots=submission.shots,

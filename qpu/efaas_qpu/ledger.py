@@ -9,6 +9,10 @@ An entry is written when `commit` returns, which survives a kill of the process;
 (`flush`), which survives a loss of power. A result that is lost in that second is with its runner, who puts
 it on disk before asking for more.
 
+Calibrations are logged with all that they measured. The ledger keeps those from which the device, true and
+known, can be made again: the last full one, and localised ones after it as long as they are the newest word
+on some qubit or pair. Of the last `HISTORY_LENGTH` calibrations it keeps what people read.
+
 Everything is bounded: kept results by number and bytes, charge keys and sessions by number; what is oldest
     makes way.
 When the log has grown by more than `log_bytes`, it is written anew from the state (`compact`).
@@ -17,11 +21,13 @@ When the log has grown by more than `log_bytes`, it is written anew from the sta
 from __future__ import annotations
 
 import base64
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from efaas.core.calibration import HISTORY_LENGTH, CalibrationEpoch, TypicalErrors
+from efaas.core.qpu.messages import CalibrationScope
 from efaas.journal import Journal
 from efaas_qpu.limits import ServerLimits
 
@@ -51,12 +57,46 @@ class Booking:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRecord:
-    """What calibrations produced."""
+    """A calibration that ended."""
 
-    epoch: int
-    """Number of the last one, full or localised."""
-    at_s: float
-    """Device time at which the last full one ended."""
+    measured: CalibrationEpoch
+    busy_s: float
+    """Device seconds that it took."""
+    session: str | None
+    """Who paid; None: nobody's job caused it."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PastCalibration:
+    """What people read of a calibration."""
+
+    id: int
+    finished_s: float
+    """Device time."""
+    scope: CalibrationScope
+    qubits: tuple[int, ...]
+    """That a localised one covered; none for a full one."""
+    busy_s: float
+    session: str | None
+    reason: str
+    errors: TypicalErrors
+
+    @classmethod
+    def of(cls, record: CalibrationRecord) -> PastCalibration:
+        """What stays of a calibration for people."""
+        measured = record.measured
+        local = measured.scope is CalibrationScope.LOCAL
+        return cls(
+            measured.id,
+            measured.finished_s,
+            measured.scope,
+            measured.qubits if local else (),
+            record.busy_s,
+            record.session,
+            record.reason,
+            measured.typical_errors(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +152,10 @@ class Ledger:
         """Device time of the first shots, for the duty cycle."""
         self.unbilled_s = 0.0
         """Device seconds booked on nobody."""
-        self.calibration: CalibrationRecord | None = None
-        """The last calibration; None: the device is as its snapshot says since time 0."""
+        self.epochs: list[CalibrationEpoch] = []
+        """Calibrations from which the device can be made again, oldest first; see the module's text."""
+        self.history: deque[PastCalibration] = deque(maxlen=HISTORY_LENGTH)
+        """The last calibrations, oldest first."""
         self.sessions: OrderedDict[str, Known] = OrderedDict()
         """By name, heard of longest ago first."""
         self.kept: OrderedDict[str, Kept] = OrderedDict()
@@ -133,7 +175,9 @@ class Ledger:
             self.first_job_s = max(0.0, entry.clock_s - entry.busy_s)
         self.busy_s += entry.busy_s
         self.calibrating_s += entry.calibrating_s
-        self.calibration = entry.calibration or self.calibration
+        if entry.calibration is not None:
+            self.history.append(PastCalibration.of(entry.calibration))
+            self._measure(entry.calibration.measured)
         for name, (seed, lease_epoch) in entry.sessions.items():
             self._remember(
                 name, replace(self.sessions.get(name, Known()), seed=seed, lease_epoch=lease_epoch)
@@ -146,6 +190,19 @@ class Ledger:
             self._remember(kept.session, replace(known, jobs_done=known.jobs_done + 1))
         for job_id in entry.freed:
             self._free(job_id)
+
+    def _measure(self, epoch: CalibrationEpoch) -> None:
+        kept: list[CalibrationEpoch] = []
+        newer: set[object] = set()
+        # From the newest back: one stays while it has the last word on something.
+        for other in (epoch, *reversed(self.epochs)):
+            items = {*other.qubits, *other.couplings}
+            if other.scope is CalibrationScope.FULL or not items <= newer:
+                kept.append(other)
+                newer |= items
+            if other.scope is CalibrationScope.FULL:
+                break
+        self.epochs = kept[::-1]
 
     def _remember(self, name: str, known: Known) -> None:
         self.sessions[name] = known
@@ -201,13 +258,16 @@ class Ledger:
                 "calibrating_s": self.calibrating_s,
                 "first_job_s": self.first_job_s,
                 "unbilled_s": self.unbilled_s,
-                "calibration": [self.calibration.epoch, self.calibration.at_s] if self.calibration else None,
                 "sessions": [
                     [name, known.seed, known.lease_epoch, known.jobs_done, known.shots, known.qpu_s]
                     for name, known in self.sessions.items()
                 ],
             }
         }
+        for epoch in self.epochs:
+            yield {"epoch": epoch.to_json()}
+        if self.history:
+            yield {"calibrations": [_past_to_record(past) for past in self.history]}
         keys = list(self._charged)
         for first in range(0, len(keys), 1000):
             yield {"charged": keys[first : first + 1000]}
@@ -221,10 +281,12 @@ class Ledger:
             self.clock_s, self.busy_s = state["clock_s"], state["busy_s"]
             self.calibrating_s, self.unbilled_s = state["calibrating_s"], state["unbilled_s"]
             self.first_job_s = state["first_job_s"]
-            if state["calibration"]:
-                self.calibration = CalibrationRecord(*state["calibration"])
             for name, *known in state["sessions"]:
                 self.sessions[name] = Known(*known)
+        elif "epoch" in record:
+            self._measure(CalibrationEpoch.from_json(record["epoch"]))
+        elif "calibrations" in record:
+            self.history.extend(_past_from_record(past) for past in record["calibrations"])
         elif "charged" in record:
             self._charged.update(dict.fromkeys(record["charged"]))
         elif "kept" in record:
@@ -242,6 +304,34 @@ def _kept_from_record(record: list[Any]) -> Kept:
     return Kept(job_id, session, per_shot, base64.b64decode(result))
 
 
+def _past_to_record(past: PastCalibration) -> list[Any]:
+    errors = past.errors
+    return [
+        past.id,
+        past.finished_s,
+        past.scope.value,
+        list(past.qubits),
+        past.busy_s,
+        past.session,
+        past.reason,
+        [errors.one_qubit, errors.two_qubit, errors.readout],
+    ]
+
+
+def _past_from_record(record: list[Any]) -> PastCalibration:
+    identifier, finished_s, scope, qubits, busy_s, session, reason, errors = record
+    return PastCalibration(
+        identifier,
+        finished_s,
+        CalibrationScope(scope),
+        tuple(qubits),
+        busy_s,
+        session,
+        reason,
+        TypicalErrors(*errors),
+    )
+
+
 def entry_to_record(entry: Entry) -> dict[str, Any]:
     """The entry as JSON-ready values, without what it does not change."""
     record: dict[str, Any] = {"clock_s": entry.clock_s}
@@ -254,7 +344,8 @@ def entry_to_record(entry: Entry) -> dict[str, Any]:
     if entry.sessions:
         record["sessions"] = {name: list(values) for name, values in entry.sessions.items()}
     if entry.calibration:
-        record["calibration"] = [entry.calibration.epoch, entry.calibration.at_s]
+        done = entry.calibration
+        record["calibration"] = [done.measured.to_json(), done.busy_s, done.session, done.reason]
     if entry.busy_s:
         record["busy_s"] = entry.busy_s
     if entry.calibrating_s:
@@ -270,10 +361,15 @@ def entry_from_record(record: Mapping[str, Any]) -> Entry:
         kept=[_kept_from_record(values) for values in record.get("results", ())],
         freed=list(record.get("freed", ())),
         sessions={name: (seed, epoch) for name, (seed, epoch) in record.get("sessions", {}).items()},
-        calibration=CalibrationRecord(*record["calibration"]) if "calibration" in record else None,
+        calibration=_calibration_from_record(record["calibration"]) if "calibration" in record else None,
         busy_s=record.get("busy_s", 0.0),
         calibrating_s=record.get("calibrating_s", 0.0),
     )
+
+
+def _calibration_from_record(record: list[Any]) -> CalibrationRecord:
+    measured, busy_s, session, reason = record
+    return CalibrationRecord(CalibrationEpoch.from_json(measured), busy_s, session, reason)
 
 
 class DurableLedger:

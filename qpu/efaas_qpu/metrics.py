@@ -74,6 +74,17 @@ class Metrics:
         self.prepare_time = histogram(
             "prepare_seconds", "Wall seconds to read, transpile and prepare a circuit."
         )
+        self.starts = counter(
+            "circuit_starts_total", "Registrations and jobs by whether their circuit was ready.", ("start",)
+        )
+        self.start_seconds = counter(
+            "circuit_start_seconds_total",
+            "Wall seconds to make circuits ready while a session waited; warm ones for moved noise.",
+            ("start",),
+        )
+        self.prepared_ahead = counter(
+            "circuits_prepared_ahead_total", "Circuits prepared in the background after a full calibration."
+        )
         self.late_jobs = counter(
             "late_jobs_total", "Jobs whose simulation took longer than the device time it stands for."
         )

@@ -14,13 +14,17 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from efaas.api.device import Noise, QPUDevice
+from efaas.api.device import Drift, Noise, QPUDevice
 from efaas.api.load import load_documents
+from efaas.core.drift_trace import DriftTrace
 from efaas.devices import DeviceSnapshot, load_snapshot, snapshot_from_json
+from efaas.devices.trace import trace_from_json
 from efaas.errors import EfaasError, InputError
 from efaas_qpu.authentication import Authenticator, OpenDoor, token_from_file
 from efaas_qpu.engine.process import EngineProcess
 from efaas_qpu.limits import ServerLimits
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,27 @@ def read_device(path: Path) -> tuple[QPUDevice, DeviceSnapshot]:
     raise InputError(f"the file holds no ConfigMap {reference.name!r}; add it", place=place)
 
 
+def read_trace(path: Path, device: QPUDevice, snapshot: DeviceSnapshot) -> DriftTrace | None:
+    """The trace that drives a device, from a ConfigMap in the same file; what was repaired is logged.
+
+    Raises:
+        InputError: there is no such ConfigMap, or the trace is faulty beyond repair.
+    """
+    calibration = device.spec.calibration
+    if calibration.drift is not Drift.TRACE or calibration.trace is None:
+        return None
+    reference, place = calibration.trace, f"{path}: spec.calibration.trace"
+    for (_, name), data in load_documents([path]).config_maps.items():
+        if name == reference.name:
+            if reference.key not in data:
+                raise InputError(f"ConfigMap {name!r} has no key {reference.key!r}", place=place)
+            trace, repairs = trace_from_json(data[reference.key], snapshot, place)
+            for repair in repairs:
+                logger.warning("%s: %s", place, repair)
+            return trace
+    raise InputError(f"the file holds no ConfigMap {reference.name!r}; add it", place=place)
+
+
 def address(text: str, place: str) -> tuple[str, int]:
     """Host and port of ``HOST:PORT``; gRPC itself would take any number for a port.
 
@@ -89,6 +114,7 @@ async def serve(options: Options, limits: ServerLimits | None = None) -> None:
             impossible.
     """
     device, snapshot = read_device(options.device)
+    trace = read_trace(options.device, device, snapshot)
     listen_host, _ = address(options.listen, "--listen")
     authenticator: Authenticator = OpenDoor()
     if options.token_file is not None:
@@ -107,7 +133,7 @@ async def serve(options: Options, limits: ServerLimits | None = None) -> None:
         from efaas_qpu.device_server import serve_device
 
         await serve_device(
-            options, device, snapshot, engine, starting, authenticator, limits or ServerLimits()
+            options, device, snapshot, trace, engine, starting, authenticator, limits or ServerLimits()
         )
     finally:
         starting.cancel()

@@ -7,7 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from efaas.api.meta import API_VERSION, Metadata, Model, Name
 from efaas.api.quantities import Duration, Number
@@ -80,6 +80,12 @@ class Calibration(Model):
     """Age of a calibration past which the device runs nothing before it is calibrated."""
     requested_at: Annotated[str, Field(max_length=64)] | None = None
     """Time stamp (RFC 3339); a new one asks for a full calibration now."""
+
+    @model_validator(mode="after")
+    def _trace_is_given(self) -> Calibration:
+        if (self.drift is Drift.TRACE) != (self.trace is not None):
+            raise ValueError("set trace for drift: Trace, and only then")
+        return self
 
 
 class QueuePolicy(StrEnum):

@@ -20,13 +20,13 @@ counts both. Four qubits of 27 cost 0.165·D.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from efaas.core.device_values import DeviceParts, DeviceValues, Floats
+from efaas.core.device_values import DRIVE_TURNS, DeviceParts, DeviceValues, Floats
 from efaas.core.drift import Drift
 from efaas.core.gauss_markov import standard_normals
 from efaas.core.identity import digest
@@ -67,6 +67,44 @@ def local_calibration_s(num_qubits: int, full_s: float, covered: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class TypicalErrors:
+    """Median errors, as people and placement look at a device; 0 where there is nothing of the kind."""
+
+    one_qubit: float
+    """Of gates that the drive makes; turns of the frame cost nothing and do not count."""
+    two_qubit: float
+    readout: float
+    """Of the qubits' mean over both states."""
+
+
+def typical_errors(
+    gates: Sequence[tuple[str, tuple[int, ...]]],
+    gate_error: Sequence[float] | Floats,
+    prob_meas1_prep0: Sequence[float] | Floats,
+    prob_meas0_prep1: Sequence[float] | Floats,
+) -> TypicalErrors:
+    """Median errors of some gates and qubits.
+
+    Args:
+        gates: (name, qubits).
+        gate_error: of each gate, in that order.
+        prob_meas1_prep0: of each qubit.
+        prob_meas0_prep1: of each qubit.
+    """
+    errors = list(zip(gates, gate_error, strict=True))
+    readout = (np.asarray(prob_meas1_prep0) + np.asarray(prob_meas0_prep1)) / 2
+
+    def median(values: Sequence[float] | Floats) -> float:
+        return float(np.median(values)) if len(values) else 0.0
+
+    return TypicalErrors(
+        median([error for (name, qubits), error in errors if len(qubits) == 1 and name in DRIVE_TURNS]),
+        median([error for (_, qubits), error in errors if len(qubits) == 2]),
+        median(readout),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class CalibrationEpoch:
     """What one calibration measured. Lists are in the order of `qubits` and `gates`."""
 
@@ -82,6 +120,10 @@ class CalibrationEpoch:
     prob_meas1_prep0: tuple[float, ...]
     prob_meas0_prep1: tuple[float, ...]
     gate_error: tuple[float, ...]
+
+    def typical_errors(self) -> TypicalErrors:
+        """Median errors of what it measured."""
+        return typical_errors(self.gates, self.gate_error, self.prob_meas1_prep0, self.prob_meas0_prep1)
 
     def to_json(self) -> dict[str, Any]:
         """The epoch as a JSON object; `from_json` gives an equal epoch back."""

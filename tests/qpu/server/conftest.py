@@ -27,6 +27,8 @@ from efaas.api.wire import qpu_pb2 as wire
 from efaas.core.identity import circuit_digest, job_id, observable_digest
 from efaas.core.qpu.config import QpuConfig
 from efaas.core.qpu.machine import QpuMachine
+from efaas.devices import load_snapshot
+from efaas.devices.drifting import DriftingDevice
 from efaas.errors import CircuitError, ParameterError
 from efaas.journal import DirectoryJournal
 
@@ -251,6 +253,7 @@ class World:
             snapshot="fake",
             qubits=5,
             machine=machine,
+            drifting=options.pop("drifting", None) or DriftingDevice.frozen(load_snapshot("manila-5")),
             engine=self.engine,
             ledger=ledger,
             limits=limits,

@@ -17,6 +17,9 @@ from efaas_qpu.limits import ServerLimits
 from hypothesis import given
 from hypothesis import strategies as st
 
+from efaas.core.calibration import CalibrationEpoch
+from efaas.core.qpu.messages import CalibrationScope
+
 LIMITS = ServerLimits(
     kept_results=5, kept_results_of_session=3, kept_bytes=100, charge_keys=6, known_sessions=3
 )
@@ -28,6 +31,26 @@ bookings = st.builds(
     Booking, keys, st.one_of(st.none(), names), seconds, st.integers(0, 10**6), st.just("iteration")
 )
 kept_results = st.builds(Kept, keys, names, st.booleans(), st.binary(max_size=60))
+calibrations = st.builds(
+    CalibrationRecord,
+    st.builds(
+        CalibrationEpoch,
+        id=st.integers(2, 99),
+        finished_s=seconds,
+        scope=st.sampled_from(CalibrationScope),
+        qubits=st.lists(st.integers(0, 4), min_size=1, max_size=3, unique=True).map(tuple),
+        couplings=st.just(()),
+        gates=st.just(()),
+        t1_us=st.just((1.0,)),
+        t2_us=st.just((1.0,)),
+        prob_meas1_prep0=st.just((0.1,)),
+        prob_meas0_prep1=st.just((0.1,)),
+        gate_error=st.just(()),
+    ),
+    seconds,
+    st.none() | names,
+    st.text(max_size=9),
+)
 entries = st.builds(
     Entry,
     seconds,
@@ -35,7 +58,7 @@ entries = st.builds(
     kept=st.lists(kept_results, max_size=3),
     freed=st.lists(keys, max_size=2),
     sessions=st.dictionaries(names, st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**63)), max_size=2),
-    calibration=st.one_of(st.none(), st.builds(CalibrationRecord, st.integers(0, 99), seconds)),
+    calibration=st.one_of(st.none(), calibrations),
     busy_s=seconds,
     calibrating_s=seconds,
 )
