@@ -1,4 +1,4 @@
-"""A session on an ideal and one on a noisy device, each with a server of its own for all tests of a module."""
+"""A session on an ideal and one on a noisy device, each with a server of its own for all tests."""
 
 import pytest
 

@@ -37,7 +37,7 @@ class TestEstimator:
         [
             pytest.param(HAMILTONIAN, (ANSATZ.num_parameters,), id="one of each"),
             pytest.param([HAMILTONIAN], (1, ANSATZ.num_parameters), id="lists of one"),
-            pytest.param(["ZZI", "XXX", "0+r"], (ANSATZ.num_parameters,), id="several observables"),
+            pytest.param(["ZZI", "XXX", "IYX"], (ANSATZ.num_parameters,), id="several observables"),
             pytest.param(HAMILTONIAN, (4, ANSATZ.num_parameters), id="several points"),
             pytest.param(["ZZI", "XXX"], (2, ANSATZ.num_parameters), id="pairs"),
             pytest.param([["ZZI"], ["XXX"]], (3, ANSATZ.num_parameters), id="outer product"),
@@ -64,6 +64,11 @@ class TestEstimator:
         assert [pub.metadata["shots"] for pub in result] == [100, 400]
         assert [pub.metadata["target_precision"] for pub in result] == [0.1, 0.05]
         assert [float(pub.data.stds) for pub in result] == pytest.approx([0.1, 0.05], rel=0.1)
+
+    def test_projectors_are_probabilities(self, ideal):
+        data = EstimatorV2(mode=ideal).run([(ghz(2), ["00", "0+", "rl"])], precision=0.005).result()[0].data
+        # |⟨0+|ψ⟩|² = 1/4, and r on one qubit goes with l on the other: 1/2.
+        assert data.evs == pytest.approx([0.5, 0.25, 0.5], abs=0.02)
 
     def test_measurements_at_the_end_do_not_matter(self, ideal):
         circuit = ghz(3)

@@ -173,9 +173,8 @@ def _points(pub: EstimatorPub) -> Floats:
         InputError: a value is not finite.
     """
     values = pub.parameter_values.as_array(pub.circuit.parameters)
-    matrix = np.ascontiguousarray(values, dtype=np.float64).reshape(-1, pub.circuit.num_parameters)
-    if matrix.shape[1] == 0:
-        matrix = np.empty((pub.parameter_values.size, 0))
+    matrix = np.ascontiguousarray(values, dtype=np.float64)
+    matrix = matrix.reshape(pub.parameter_values.size, pub.circuit.num_parameters)
     if not np.isfinite(matrix).all():
         raise InputError("hold a value that is not finite", place="parameter values")
     return matrix

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qiskit.primitives import BasePrimitiveJob, PrimitiveResult
 
-from efaas.errors import EfaasError, JobFailed
+from efaas.errors import EfaasError, JobFailed, SessionEnded
 from efaas.primitives.transport import Run
 
 if TYPE_CHECKING:
@@ -44,15 +44,7 @@ class PrimitiveJob(BasePrimitiveJob):  # type: ignore[misc]
         self._runs = tuple(runs)
         self._assemble = assemble
         self._result: PrimitiveResult[Any] | None = None
-        self._cancelled = False
         self._created_s = time.time()
-        self._finished_s: float | None = None if self._runs else self._created_s
-        for run in self._runs:
-            run.add_done_callback(self._note_end)
-
-    def _note_end(self, _: Any) -> None:
-        if all(run.done() for run in self._runs):
-            self._finished_s = time.time()
 
     def result(self, timeout: float | None = None) -> PrimitiveResult[Any]:
         """The result, waited for.
@@ -88,10 +80,8 @@ class PrimitiveJob(BasePrimitiveJob):  # type: ignore[misc]
         """INITIALIZING, QUEUED, RUNNING, DONE, ERROR or CANCELLED."""
         errors = [run.exception() for run in self._runs if run.done()]
         if any(error is not None for error in errors):
-            dropped = self._cancelled and all(
-                error is None or isinstance(error, JobFailed) for error in errors
-            )
-            return "CANCELLED" if dropped else "ERROR"
+            failed = [run for run in self._runs if run.done() and run.exception() is not None]
+            return "CANCELLED" if all(_was_dropped(run) for run in failed) else "ERROR"
         if len(errors) == len(self._runs):
             return "DONE"
         if errors or any(run.stage == "RUNNING" for run in self._runs):
@@ -124,8 +114,7 @@ class PrimitiveJob(BasePrimitiveJob):  # type: ignore[misc]
         Returns:
             Whether there was anything left to drop.
         """
-        dropped = [run.cancel() for run in self._runs]
-        self._cancelled = self._cancelled or any(dropped)
+        dropped = [run.cancel() for run in self._runs]  # all of them, not only up to the first
         return any(dropped)
 
     def error_message(self) -> str | None:
@@ -147,13 +136,15 @@ class PrimitiveJob(BasePrimitiveJob):  # type: ignore[misc]
         """
         results = self._results()
         timings = [result.timing for result in results]
-        started = [run.started_s for run in self._runs if run.started_s is not None]
+        started = [start_s for run in self._runs if (start_s := _started_s(run)) is not None]
+        ended = [run.ended_s for run in self._runs if run.ended_s is not None]
+        finished_s = max([self._created_s, *ended]) if len(ended) == len(self._runs) else None
         names = ("queue_s", "calibration_s", "execution_s", "ttns_s", "simulate_s", "round_trip_s")
         return {
             "timestamps": {
                 "created": _stamp(self._created_s),
                 "running": _stamp(min(started, default=None)),
-                "finished": _stamp(self._finished_s),
+                "finished": _stamp(finished_s),
             },
             "usage": {"quantum_seconds": self.usage(), "seconds": self.usage(), "status": self.status()},
             "shots": sum(result.shots for result in results),
@@ -165,6 +156,17 @@ class PrimitiveJob(BasePrimitiveJob):  # type: ignore[misc]
 
     def _results(self) -> list[JobResult]:
         return [run.result() for run in self._runs if run.done() and run.exception() is None]
+
+
+def _was_dropped(run: Run) -> bool:
+    return not run.wanted and isinstance(run.exception(), JobFailed | SessionEnded)
+
+
+def _started_s(run: Run) -> float | None:
+    """When the QPU started; of a job that went through at once its server says only how long it took."""
+    if run.started_s is None and run.ended_s is not None and run.exception() is None:
+        return run.ended_s - run.result().timing.wall_execution_s
+    return run.started_s
 
 
 def _stamp(time_s: float | None) -> str | None:

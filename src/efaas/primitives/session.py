@@ -67,7 +67,7 @@ def session_for(mode: Any, session: Session | None = None, backend: Any = None) 
     if isinstance(wanted, Session):
         return wanted
     if wanted is None:
-        if _default is None or not _default.accepts_jobs:
+        if _default is None or not _default.accepts_jobs or not _default.is_of_this_program():
             _default = Session()
         return _default
     known = _by_backend.get(wanted)
@@ -273,6 +273,14 @@ class Session:
             self._accepting = False  # by another process that had attached to it
         return self._accepting and not self._ended
 
+    def is_of_this_program(self) -> bool:
+        """Whether it uses the session that this program runs as, if it runs as one."""
+        if not in_runner():
+            return self._program is None
+        from efaas.sdk import session
+
+        return self._program is session()
+
     @property
     def seed(self) -> int:
         """Of all shots."""
@@ -299,6 +307,7 @@ class Session:
 
     def details(self) -> dict[str, Any]:
         """What is known about the session; ``usage_time`` in device seconds, ``max_time`` in wall seconds."""
+        self._settle()
         name = self._program.device if self._program is not None else self.backend().name
         return {
             "id": self.session_id,
@@ -316,6 +325,7 @@ class Session:
 
     def usage(self) -> float:
         """Device seconds charged for the jobs of this object."""
+        self._settle()
         return self._usage_s
 
     # --- jobs ---------------------------------------------------------------------------------------
@@ -370,15 +380,19 @@ class Session:
                 )
             return self._seeded[seed]
 
-    def _note_end(self, run: Any) -> None:
+    def _settle(self) -> bool:
+        """Book what has ended; whether nothing is left and nothing more is taken."""
         with self._lock:
-            self._open.discard(run)
-            if run.exception() is None:
-                result = run.result()
-                self._usage_s += result.qpu_s
-                self._shots += result.shots
-            last = not self._accepting and not self._open and not self._ended
-        if last:
+            for run in [run for run in self._open if run.done()]:
+                self._open.discard(run)
+                if run.exception() is None:
+                    result = run.result()
+                    self._usage_s += result.qpu_s
+                    self._shots += result.shots
+            return not self._accepting and not self._open and not self._ended
+
+    def _note_end(self, _: Any) -> None:
+        if self._settle():
             # Not here: this is the thread that brings results, and ending waits for it.
             threading.Thread(target=self._end, name="session-end").start()
 
@@ -393,10 +407,9 @@ class Session:
         """Take no more jobs; those on their way finish, then the server ends."""
         with self._lock:
             self._accepting = False
-            idle = not self._open
         if self._server is None and self._program is None:
             registry.mark_closed(self._session_id)
-        if idle:
+        if self._settle():
             self._end()
 
     def cancel(self) -> None:
@@ -444,11 +457,11 @@ def _announced(
     endpoint = server.endpoint()
     created = datetime.now(UTC).isoformat()
     if server.is_running() and not registry.is_known(session_id):
-        registry.write(
-            registry.Entry(
-                session_id, endpoint, server.token, server.pid, document, seed, created, max_time_s
-            )
+        entry = registry.Entry(
+            session_id, endpoint, server.token, server.pid, document, seed, created, max_time_s
         )
+        with contextlib.suppress(OSError):  # then it can be used, but not found by its id
+            registry.write(entry)
         if not server.is_running():  # it was ended meanwhile
             registry.remove(session_id)
     return endpoint

@@ -52,12 +52,14 @@ class Run(_ResultFuture):
     Attributes:
         stage: ``INITIALIZING``, ``QUEUED`` or ``RUNNING``, as far as that is known; done is done.
         started_s: wall time (`time.time`) at which the QPU started on it, where known.
+        ended_s: wall time at which it ended, None before.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.stage = "INITIALIZING"
         self.started_s: float | None = None
+        self.ended_s: float | None = None
         self.wanted = True
         self._drop: Callable[[], Any] | None = None
         self.set_running_or_notify_cancel()
@@ -88,11 +90,13 @@ class Run(_ResultFuture):
         if error is not None:
             self.fail(error)
         elif not self.done():
+            self.ended_s = time.time()
             self.set_result(job.result())
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""
         if not self.done():
+            self.ended_s = time.time()
             self.set_exception(error)
 
 
