@@ -21,7 +21,10 @@ class Authenticator(Protocol):
     """Decides whether a token admits a session."""
 
     async def admits(self, session: str, token: str) -> bool:
-        """Whether the bearer of `token` may speak for `session` (``namespace/name``)."""
+        """Whether the bearer of `token` may speak for `session` (``namespace/name``).
+
+        No session (empty): for the device itself, to calibrate or cordon it.
+        """
 
 
 class OpenDoor:

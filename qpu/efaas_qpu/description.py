@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from efaas.api.wire import qpu_pb2 as wire
 from efaas_qpu.host import QpuHost
 from efaas_qpu.sessions import Session
+
+_TYPICAL_QUBITS = 4
+"""Qubits of the circuit for which the cost of a localised calibration is told."""
+
+_WARM_NAMED = 256
+"""Warm circuits that are named."""
 
 
 def duty_cycle(host: QpuHost) -> float:
@@ -18,7 +26,7 @@ def duty_cycle(host: QpuHost) -> float:
 
 def condition(host: QpuHost) -> str:
     """What the device does, in a word."""
-    if host.is_draining:
+    if host.is_draining or host.availability == wire.DRAINED:
         return "Draining"
     if host.driver.calibrating:
         return "Calibrating"
@@ -27,7 +35,10 @@ def condition(host: QpuHost) -> str:
 
 def describe(host: QpuHost) -> wire.DeviceState:
     """The answer to Describe."""
-    state, driver = host.ledger.state, host.driver
+    state, driver, living, offer = host.ledger.state, host.driver, host.living, host.offer
+    outlook, starts = driver.outlook(), living.starts
+    errors, growth = living.errors, living.drifting.growth()
+    warm = host.warm_circuits()
     return wire.DeviceState(
         device=host.device,
         snapshot=host.snapshot,
@@ -42,6 +53,55 @@ def describe(host: QpuHost) -> wire.DeviceState:
         duty_cycle=duty_cycle(host),
         worker=host.worker,
         sessions=[_describe_session(host, session) for session in host.sessions.values()],
+        slots=offer.slots,
+        slots_used=len(host.sessions),
+        availability=host.availability,
+        labels=offer.labels,
+        frozen=living.is_frozen,
+        max_calibration_age_s=offer.max_age_s if math.isfinite(offer.max_age_s) else 0.0,
+        calibration_left_s=outlook.calibration_left_s,
+        calibration_due_s=outlook.calibration_due_s or 0.0,
+        expected_wait_s=outlook.wait_s,
+        local_calibration_s=offer.local_fixed_s + offer.local_per_qubit_s * min(_TYPICAL_QUBITS, host.qubits),
+        local_fixed_s=offer.local_fixed_s,
+        local_per_qubit_s=offer.local_per_qubit_s,
+        one_qubit_error=errors.one_qubit,
+        two_qubit_error=errors.two_qubit,
+        readout_error=errors.readout,
+        one_qubit_drift_per_s=growth.one_qubit_per_s,
+        two_qubit_drift_per_s=growth.two_qubit_per_s,
+        readout_drift_per_s=growth.readout_per_s,
+        warm_circuits=warm[:_WARM_NAMED],
+        warm_circuit_count=len(warm),
+        cold_starts=starts.cold,
+        cold_start_s=starts.cold_s,
+        warm_starts=starts.warm,
+        warm_start_s=starts.warm_s,
+        prepared_ahead=starts.ahead,
+    )
+
+
+def calibrations(host: QpuHost, limit: int) -> wire.CalibrationHistory:
+    """The answer to Calibrations: the newest `limit`, or all that are kept for 0."""
+    history = list(host.ledger.state.history)[-limit:]
+    return wire.CalibrationHistory(
+        device=host.device,
+        clock_s=host.driver.clock.now_s(),
+        calibrations=[
+            wire.PastCalibration(
+                id=past.id,
+                finished_s=past.finished_s,
+                scope=past.scope.value,
+                qubits=past.qubits,
+                busy_s=past.busy_s,
+                session=past.session or "",
+                reason=past.reason,
+                one_qubit_error=past.errors.one_qubit,
+                two_qubit_error=past.errors.two_qubit,
+                readout_error=past.errors.readout,
+            )
+            for past in history
+        ],
     )
 
 

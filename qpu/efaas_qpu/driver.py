@@ -25,6 +25,7 @@ from typing import Protocol
 
 from efaas.api.wire import qpu_pb2 as wire
 from efaas.core.qpu import messages as core
+from efaas.core.qpu.view import Outlook
 from efaas.errors import EfaasError, InputError
 from efaas_qpu.clock import DeviceClock
 from efaas_qpu.engine.messages import WorkerFailed
@@ -56,6 +57,9 @@ class Machine(Protocol):
 
     def handle(self, event: core.Event) -> list[core.Decision]:
         """Take an event; what to do about it."""
+
+    def outlook(self, now_s: float) -> Outlook:
+        """What is to be expected of the device."""
 
 
 class DeviceDriver:
@@ -115,6 +119,10 @@ class DeviceDriver:
     def calibration_age_s(self) -> float:
         """Device seconds since the last full calibration."""
         return self.clock.now_s() - self.device.full_at_s
+
+    def outlook(self) -> Outlook:
+        """What whoever places sessions wants to know."""
+        return self._machine.outlook(self.clock.now_s())
 
     @property
     def queue_depth(self) -> int:

@@ -86,6 +86,9 @@ class QpuHost:
         self.worker = ""
         """What the Aer worker says of itself; empty until it is up."""
         self.is_draining = False
+        """Whether the server is about to end."""
+        self.availability: wire.Availability = wire.OPEN
+        """What the device is open to, as its keeper wants it."""
         self.sessions: dict[str, Session] = {}
         """Open sessions by name."""
         self.ledger = ledger
@@ -106,6 +109,32 @@ class QpuHost:
             recalibrated=self._recalibrated,
             wall=wall,
         )
+
+    # --- the device -------------------------------------------------------------------------------
+
+    async def admit_keeper(self, token: str) -> None:
+        """Let through who may calibrate and cordon the device.
+
+        Raises:
+            Refused: the token does not admit to that.
+        """
+        if not await self._authenticator.admits("", token):
+            raise Refused(
+                wire.UNAUTHENTICATED, "the token does not admit to the device", place="authorization"
+            )
+
+    def calibrate(self) -> None:
+        """A person wants a full calibration."""
+        self.driver.feed(core.CalibrationRequested(self.driver.clock.now_s()))
+
+    def cordon(self, availability: wire.Availability) -> None:
+        """Keep new sessions, or all work, away, or let them come again."""
+        now_s = self.driver.clock.now_s()
+        if availability == wire.OPEN or self.availability == wire.DRAINED:
+            self.driver.feed(core.DrainCancelled(now_s))
+        if availability != wire.OPEN:
+            self.driver.feed(core.DrainRequested(now_s, drain=availability == wire.DRAINED))
+        self.availability = availability
 
     # --- sessions ---------------------------------------------------------------------------------
 
@@ -257,6 +286,16 @@ class QpuHost:
                     continue
                 if session.circuits.get(handle) is old:
                     session.circuits[handle] = new
+
+    def warm_circuits(self) -> list[str]:
+        """Handles of circuits that open sessions registered and that are ready for the present layout."""
+        handles = {
+            handle
+            for session in self.sessions.values()
+            for handle, prepared in session.circuits.items()
+            if prepared.handle == self.living.plan(handle)
+        }
+        return sorted(handles)
 
     async def register_observable(self, session: Session, observable: Observable) -> None:
         """Prepare an observable and answer.

@@ -27,7 +27,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from efaas.core.calibration import CalibrationEpoch
+from efaas.core.calibration import CalibrationEpoch, TypicalErrors, typical_errors
 from efaas.core.qpu.messages import CalibrationScope
 from efaas.devices import DeviceSnapshot
 from efaas.devices.drifting import DriftingDevice
@@ -108,6 +108,7 @@ class LivingDevice:
         # What the engine was told last; at first it is made for the snapshot.
         self._told_layout = self._told_known = drifting.snapshot
         self._told_true: tuple[float, int] | None = None
+        self._errors = (0, TypicalErrors(0.0, 0.0, 0.0))
         for epoch in epochs:
             drifting.restore([epoch])
             self._take(epoch)
@@ -121,6 +122,17 @@ class LivingDevice:
     def epoch(self) -> int:
         """Id of the last calibration, full or localised; 1 is that of the snapshot."""
         return self.drifting.record.epoch
+
+    @property
+    def errors(self) -> TypicalErrors:
+        """Medians of what is known."""
+        if self._errors[0] != self.epoch:
+            parts, values = self.drifting.parts, self.drifting.record.values
+            found = typical_errors(
+                parts.gates, values.gate_error, values.prob_meas1_prep0, values.prob_meas0_prep1
+            )
+            self._errors = (self.epoch, found)
+        return self._errors[1]
 
     def plan(self, handle: str) -> str:
         """Name of a circuit's plan for the present layout epoch."""

@@ -16,13 +16,15 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError, Message
 
 from efaas.api.wire import qpu_pb2 as wire
-from efaas_qpu.description import describe
+from efaas_qpu.authentication import LONGEST_TOKEN
+from efaas_qpu.description import calibrations, describe
 from efaas_qpu.host import QpuHost
 from efaas_qpu.requests import (
     Acknowledge,
@@ -41,6 +43,8 @@ from efaas_qpu.sessions import Session
 logger = logging.getLogger(__name__)
 
 SERVICE = "efaas.qpu.v1alpha1.Qpu"
+
+Asked = TypeVar("Asked", bound=Message)
 
 _FLUSH_S = 1.0
 """Wall seconds that a client has to read what it was sent before its stream ends."""
@@ -120,12 +124,52 @@ class QpuService:
             # Raw bytes both ways: see the module's text.
             "Session": grpc.stream_stream_rpc_method_handler(self.session),
             "Describe": grpc.unary_unary_rpc_method_handler(self.describe),
+            "Calibrations": grpc.unary_unary_rpc_method_handler(self.calibrations),
+            "Calibrate": grpc.unary_unary_rpc_method_handler(self.calibrate),
+            "Cordon": grpc.unary_unary_rpc_method_handler(self.cordon),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     async def describe(self, request: bytes, context: Any) -> bytes:  # noqa: ARG002
         """The device as it is now."""
         return describe(self._host).SerializeToString()
+
+    async def calibrations(self, request: bytes, context: Any) -> bytes:
+        """What past calibrations found."""
+        asked = await self._from_keeper(wire.CalibrationsRequest, request, context)
+        return calibrations(self._host, asked.limit).SerializeToString()
+
+    async def calibrate(self, request: bytes, context: Any) -> bytes:
+        """Ask for a full calibration."""
+        await self._from_keeper(wire.CalibrateRequest, request, context)
+        answer = wire.CalibrateAnswer(epoch=self._host.living.epoch)
+        self._host.calibrate()
+        return answer.SerializeToString()
+
+    async def cordon(self, request: bytes, context: Any) -> bytes:
+        """Close the device to new sessions or to all work, or open it."""
+        asked = await self._from_keeper(wire.CordonRequest, request, context)
+        if asked.availability not in wire.Availability.values():
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, f"{asked.availability} is no Availability; give 0, 1 or 2"
+            )
+        self._host.cordon(asked.availability)
+        return wire.CordonAnswer(availability=self._host.availability).SerializeToString()
+
+    async def _from_keeper(self, kind: type[Asked], request: bytes, context: Any) -> Asked:
+        """Decode a request of who keeps the device; anything else ends the call."""
+        token = ""
+        for name, value in context.invocation_metadata() or ():
+            if name == "authorization" and str(value).startswith("Bearer "):
+                token = str(value).removeprefix("Bearer ").strip()
+        try:
+            await self._host.admit_keeper(token[:LONGEST_TOKEN])
+            return kind.FromString(request)
+        except Refused as refusal:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, refusal.message)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"this is no {kind.__name__}")
+        raise AssertionError("abort raises")
 
     async def session(self, requests: Any, context: Any) -> None:  # noqa: ARG002
         """One client's stream, from hello to its end."""
@@ -186,12 +230,22 @@ class QpuService:
             return False
         try:
             request = decode(data, session.name, self._host.limits)
+        except Refused as refusal:
+            return _go_on(refusal, outlet)
+        try:
             return await self._carry_out(request, session)
         except Refused as refusal:
-            if refusal.ends_stream:
+            return _go_on(refusal, outlet)
+        except Exception:
+            # A job that this program fails on must not be sent again and again over new streams. If it is the
+            # log that failed, another server may do better.
+            if not isinstance(request, Submission) or self._host.ledger.fault is not None:
                 raise
-            outlet.send(refusal.to_wire())
-            return True
+            logger.exception("job %s ended by a fault of the server", request.job_id)
+            return _go_on(
+                Refused(wire.INTERNAL, "the server failed on this job; see its log", job_id=request.job_id),
+                outlet,
+            )
 
     async def _carry_out(self, request: Request, session: Session) -> bool:
         host = self._host
@@ -212,3 +266,15 @@ class QpuService:
             case Hello():
                 raise AssertionError("decode lets one hello through")
         return True
+
+
+def _go_on(refusal: Refused, outlet: StreamOutlet) -> bool:
+    """Answer a refusal that concerns a job or a registration; the stream goes on.
+
+    Raises:
+        Refused: it concerns the stream, which ends.
+    """
+    if refusal.ends_stream:
+        raise refusal
+    outlet.send(refusal.to_wire())
+    return True

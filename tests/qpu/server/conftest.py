@@ -41,7 +41,12 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.prepared: list[str] = []
+        self.programs: dict[str, str] = {}
         self.executed: list[str] = []
+        self.told: list[tuple[str, Any]] = []
+        """What it was told of the device: ("layout", snapshot), ("known", snapshot), ("true", snapshot)."""
+        self.plans: list[str] = []
+        """Plans that jobs ran on."""
         self.failures: deque[Exception] = deque()
         """Raised by the next executions."""
         self.gate: asyncio.Event | None = None
@@ -60,6 +65,7 @@ class FakeEngine:
             raise CircuitError("this is no circuit of the fake engine", place="circuit")
         qubits, _, names = program.partition(" qubits: ")
         warm = handle in self.prepared
+        self.programs[handle] = program
         self.prepared.append(handle)
         return Prepared(
             handle=handle,
@@ -73,11 +79,21 @@ class FakeEngine:
             method="fake",
         )
 
+    async def prepare_as(self, handle: str, known_as: str) -> Prepared:
+        return await self.prepare(handle, self.programs[known_as])
+
+    async def set_known_device(self, snapshot: Any, *, for_layout: bool = False) -> None:
+        self.told.append(("layout" if for_layout else "known", snapshot))
+
+    async def set_true_device(self, snapshot: Any, over_rotations: Any) -> None:
+        self.told.append(("true", snapshot))
+
     async def prepare_observable(self, handle: str, terms: Sequence[tuple[str, float]]) -> int:
         return len(measurement_bases([check_terms(terms)]))
 
     async def execute(self, request: Any) -> Executed:
         self.executed.append(request.job_id)
+        self.plans.append(request.circuit)
         self.entered.set()
         if self.gate is not None:
             await self.gate.wait()
@@ -301,6 +317,13 @@ class World:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as channel:
             method: Any = channel.unary_unary("/efaas.qpu.v1alpha1.Qpu/Describe")
             return wire.DeviceState.FromString(await method(b""))
+
+    async def ask(self, method: str, request: Any, answer: Any, token: str = "") -> Any:
+        """A unary call of who keeps the device."""
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as channel:
+            call: Any = channel.unary_unary(f"/efaas.qpu.v1alpha1.Qpu/{method}")
+            metadata = (("authorization", f"Bearer {token}"),) if token else ()
+            return answer.FromString(await call(request.SerializeToString(), metadata=metadata))
 
     async def is_healthy(self) -> bool:
         """Whether a new session gets a result."""

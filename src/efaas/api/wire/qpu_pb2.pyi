@@ -27,6 +27,12 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WORKER_FAILED: _ClassVar[ErrorCode]
     LIMIT_REACHED: _ClassVar[ErrorCode]
     DRAINING: _ClassVar[ErrorCode]
+
+class Availability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OPEN: _ClassVar[Availability]
+    CORDONED: _ClassVar[Availability]
+    DRAINED: _ClassVar[Availability]
 LOOP: JobKind
 BATCH: JobKind
 SPECULATIVE: JobKind
@@ -42,6 +48,9 @@ CANCELLED: ErrorCode
 WORKER_FAILED: ErrorCode
 LIMIT_REACHED: ErrorCode
 DRAINING: ErrorCode
+OPEN: Availability
+CORDONED: Availability
+DRAINED: Availability
 
 class ClientMessage(_message.Message):
     __slots__ = ("hello", "circuit", "observable", "submit", "cancel", "acknowledge", "close")
@@ -348,7 +357,14 @@ class SessionState(_message.Message):
     def __init__(self, session: _Optional[str] = ..., state: _Optional[str] = ..., jobs_done: _Optional[int] = ..., shots: _Optional[int] = ..., qpu_s: _Optional[float] = ..., position: _Optional[int] = ..., estimated_start_s: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DeviceState(_message.Message):
-    __slots__ = ("device", "snapshot", "qubits", "condition", "calibration_epoch", "calibration_age_s", "clock_s", "queue_depth", "busy_s", "calibrating_s", "duty_cycle", "sessions", "worker")
+    __slots__ = ("device", "snapshot", "qubits", "condition", "calibration_epoch", "calibration_age_s", "clock_s", "queue_depth", "busy_s", "calibrating_s", "duty_cycle", "sessions", "worker", "slots", "slots_used", "availability", "labels", "frozen", "max_calibration_age_s", "calibration_left_s", "calibration_due_s", "expected_wait_s", "local_calibration_s", "local_fixed_s", "local_per_qubit_s", "one_qubit_error", "two_qubit_error", "readout_error", "one_qubit_drift_per_s", "two_qubit_drift_per_s", "readout_drift_per_s", "warm_circuits", "warm_circuit_count", "cold_starts", "cold_start_s", "warm_starts", "warm_start_s", "prepared_ahead")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     QUBITS_FIELD_NUMBER: _ClassVar[int]
@@ -362,6 +378,31 @@ class DeviceState(_message.Message):
     DUTY_CYCLE_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_USED_FIELD_NUMBER: _ClassVar[int]
+    AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    FROZEN_FIELD_NUMBER: _ClassVar[int]
+    MAX_CALIBRATION_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_LEFT_S_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_DUE_S_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_WAIT_S_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_CALIBRATION_S_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_FIXED_S_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_PER_QUBIT_S_FIELD_NUMBER: _ClassVar[int]
+    ONE_QUBIT_ERROR_FIELD_NUMBER: _ClassVar[int]
+    TWO_QUBIT_ERROR_FIELD_NUMBER: _ClassVar[int]
+    READOUT_ERROR_FIELD_NUMBER: _ClassVar[int]
+    ONE_QUBIT_DRIFT_PER_S_FIELD_NUMBER: _ClassVar[int]
+    TWO_QUBIT_DRIFT_PER_S_FIELD_NUMBER: _ClassVar[int]
+    READOUT_DRIFT_PER_S_FIELD_NUMBER: _ClassVar[int]
+    WARM_CIRCUITS_FIELD_NUMBER: _ClassVar[int]
+    WARM_CIRCUIT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    COLD_STARTS_FIELD_NUMBER: _ClassVar[int]
+    COLD_START_S_FIELD_NUMBER: _ClassVar[int]
+    WARM_STARTS_FIELD_NUMBER: _ClassVar[int]
+    WARM_START_S_FIELD_NUMBER: _ClassVar[int]
+    PREPARED_AHEAD_FIELD_NUMBER: _ClassVar[int]
     device: str
     snapshot: str
     qubits: int
@@ -375,4 +416,91 @@ class DeviceState(_message.Message):
     duty_cycle: float
     sessions: _containers.RepeatedCompositeFieldContainer[SessionState]
     worker: str
-    def __init__(self, device: _Optional[str] = ..., snapshot: _Optional[str] = ..., qubits: _Optional[int] = ..., condition: _Optional[str] = ..., calibration_epoch: _Optional[int] = ..., calibration_age_s: _Optional[float] = ..., clock_s: _Optional[float] = ..., queue_depth: _Optional[int] = ..., busy_s: _Optional[float] = ..., calibrating_s: _Optional[float] = ..., duty_cycle: _Optional[float] = ..., sessions: _Optional[_Iterable[_Union[SessionState, _Mapping]]] = ..., worker: _Optional[str] = ...) -> None: ...
+    slots: int
+    slots_used: int
+    availability: Availability
+    labels: _containers.ScalarMap[str, str]
+    frozen: bool
+    max_calibration_age_s: float
+    calibration_left_s: float
+    calibration_due_s: float
+    expected_wait_s: float
+    local_calibration_s: float
+    local_fixed_s: float
+    local_per_qubit_s: float
+    one_qubit_error: float
+    two_qubit_error: float
+    readout_error: float
+    one_qubit_drift_per_s: float
+    two_qubit_drift_per_s: float
+    readout_drift_per_s: float
+    warm_circuits: _containers.RepeatedScalarFieldContainer[str]
+    warm_circuit_count: int
+    cold_starts: int
+    cold_start_s: float
+    warm_starts: int
+    warm_start_s: float
+    prepared_ahead: int
+    def __init__(self, device: _Optional[str] = ..., snapshot: _Optional[str] = ..., qubits: _Optional[int] = ..., condition: _Optional[str] = ..., calibration_epoch: _Optional[int] = ..., calibration_age_s: _Optional[float] = ..., clock_s: _Optional[float] = ..., queue_depth: _Optional[int] = ..., busy_s: _Optional[float] = ..., calibrating_s: _Optional[float] = ..., duty_cycle: _Optional[float] = ..., sessions: _Optional[_Iterable[_Union[SessionState, _Mapping]]] = ..., worker: _Optional[str] = ..., slots: _Optional[int] = ..., slots_used: _Optional[int] = ..., availability: _Optional[_Union[Availability, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., frozen: _Optional[bool] = ..., max_calibration_age_s: _Optional[float] = ..., calibration_left_s: _Optional[float] = ..., calibration_due_s: _Optional[float] = ..., expected_wait_s: _Optional[float] = ..., local_calibration_s: _Optional[float] = ..., local_fixed_s: _Optional[float] = ..., local_per_qubit_s: _Optional[float] = ..., one_qubit_error: _Optional[float] = ..., two_qubit_error: _Optional[float] = ..., readout_error: _Optional[float] = ..., one_qubit_drift_per_s: _Optional[float] = ..., two_qubit_drift_per_s: _Optional[float] = ..., readout_drift_per_s: _Optional[float] = ..., warm_circuits: _Optional[_Iterable[str]] = ..., warm_circuit_count: _Optional[int] = ..., cold_starts: _Optional[int] = ..., cold_start_s: _Optional[float] = ..., warm_starts: _Optional[int] = ..., warm_start_s: _Optional[float] = ..., prepared_ahead: _Optional[int] = ...) -> None: ...
+
+class CalibrationsRequest(_message.Message):
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    def __init__(self, limit: _Optional[int] = ...) -> None: ...
+
+class CalibrationHistory(_message.Message):
+    __slots__ = ("device", "clock_s", "calibrations")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_S_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATIONS_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    clock_s: float
+    calibrations: _containers.RepeatedCompositeFieldContainer[PastCalibration]
+    def __init__(self, device: _Optional[str] = ..., clock_s: _Optional[float] = ..., calibrations: _Optional[_Iterable[_Union[PastCalibration, _Mapping]]] = ...) -> None: ...
+
+class PastCalibration(_message.Message):
+    __slots__ = ("id", "finished_s", "scope", "qubits", "busy_s", "session", "reason", "one_qubit_error", "two_qubit_error", "readout_error")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_S_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    QUBITS_FIELD_NUMBER: _ClassVar[int]
+    BUSY_S_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ONE_QUBIT_ERROR_FIELD_NUMBER: _ClassVar[int]
+    TWO_QUBIT_ERROR_FIELD_NUMBER: _ClassVar[int]
+    READOUT_ERROR_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    finished_s: float
+    scope: str
+    qubits: _containers.RepeatedScalarFieldContainer[int]
+    busy_s: float
+    session: str
+    reason: str
+    one_qubit_error: float
+    two_qubit_error: float
+    readout_error: float
+    def __init__(self, id: _Optional[int] = ..., finished_s: _Optional[float] = ..., scope: _Optional[str] = ..., qubits: _Optional[_Iterable[int]] = ..., busy_s: _Optional[float] = ..., session: _Optional[str] = ..., reason: _Optional[str] = ..., one_qubit_error: _Optional[float] = ..., two_qubit_error: _Optional[float] = ..., readout_error: _Optional[float] = ...) -> None: ...
+
+class CalibrateRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CalibrateAnswer(_message.Message):
+    __slots__ = ("epoch",)
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    def __init__(self, epoch: _Optional[int] = ...) -> None: ...
+
+class CordonRequest(_message.Message):
+    __slots__ = ("availability",)
+    AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
+    availability: Availability
+    def __init__(self, availability: _Optional[_Union[Availability, str]] = ...) -> None: ...
+
+class CordonAnswer(_message.Message):
+    __slots__ = ("availability",)
+    AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
+    availability: Availability
+    def __init__(self, availability: _Optional[_Union[Availability, str]] = ...) -> None: ...

@@ -44,6 +44,21 @@ class QpuStub:
                 request_serializer=efaas_dot_api_dot_wire_dot_qpu__pb2.DescribeRequest.SerializeToString,
                 response_deserializer=efaas_dot_api_dot_wire_dot_qpu__pb2.DeviceState.FromString,
                 _registered_method=True)
+        self.Calibrations = channel.unary_unary(
+                '/efaas.qpu.v1alpha1.Qpu/Calibrations',
+                request_serializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CalibrationsRequest.SerializeToString,
+                response_deserializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CalibrationHistory.FromString,
+                _registered_method=True)
+        self.Calibrate = channel.unary_unary(
+                '/efaas.qpu.v1alpha1.Qpu/Calibrate',
+                request_serializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CalibrateRequest.SerializeToString,
+                response_deserializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CalibrateAnswer.FromString,
+                _registered_method=True)
+        self.Cordon = channel.unary_unary(
+                '/efaas.qpu.v1alpha1.Qpu/Cordon',
+                request_serializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CordonRequest.SerializeToString,
+                response_deserializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CordonAnswer.FromString,
+                _registered_method=True)
 
 
 class QpuServicer:
@@ -63,6 +78,28 @@ class QpuServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Calibrations(self, request, context):
+        """For who keeps the device. The token that admits to it comes as metadata, `authorization: Bearer TOKEN`.
+        What past calibrations found.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Calibrate(self, request, context):
+        """Ask for a full calibration as soon as what has started is done; answers at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Cordon(self, request, context):
+        """Keep new sessions, or all work, away from the device, or let them come again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QpuServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +112,21 @@ def add_QpuServicer_to_server(servicer, server):
                     servicer.Describe,
                     request_deserializer=efaas_dot_api_dot_wire_dot_qpu__pb2.DescribeRequest.FromString,
                     response_serializer=efaas_dot_api_dot_wire_dot_qpu__pb2.DeviceState.SerializeToString,
+            ),
+            'Calibrations': grpc.unary_unary_rpc_method_handler(
+                    servicer.Calibrations,
+                    request_deserializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CalibrationsRequest.FromString,
+                    response_serializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CalibrationHistory.SerializeToString,
+            ),
+            'Calibrate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Calibrate,
+                    request_deserializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CalibrateRequest.FromString,
+                    response_serializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CalibrateAnswer.SerializeToString,
+            ),
+            'Cordon': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cordon,
+                    request_deserializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CordonRequest.FromString,
+                    response_serializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CordonAnswer.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +183,87 @@ class Qpu:
             '/efaas.qpu.v1alpha1.Qpu/Describe',
             efaas_dot_api_dot_wire_dot_qpu__pb2.DescribeRequest.SerializeToString,
             efaas_dot_api_dot_wire_dot_qpu__pb2.DeviceState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Calibrations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/efaas.qpu.v1alpha1.Qpu/Calibrations',
+            efaas_dot_api_dot_wire_dot_qpu__pb2.CalibrationsRequest.SerializeToString,
+            efaas_dot_api_dot_wire_dot_qpu__pb2.CalibrationHistory.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Calibrate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/efaas.qpu.v1alpha1.Qpu/Calibrate',
+            efaas_dot_api_dot_wire_dot_qpu__pb2.CalibrateRequest.SerializeToString,
+            efaas_dot_api_dot_wire_dot_qpu__pb2.CalibrateAnswer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Cordon(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/efaas.qpu.v1alpha1.Qpu/Cordon',
+            efaas_dot_api_dot_wire_dot_qpu__pb2.CordonRequest.SerializeToString,
+            efaas_dot_api_dot_wire_dot_qpu__pb2.CordonAnswer.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,7 +41,7 @@ from efaas.core.qpu.messages import (
     UsageReported,
 )
 from efaas.core.qpu.story import ProtocolError
-from efaas.core.qpu.view import QpuView, queue_position, view
+from efaas.core.qpu.view import Outlook, QpuView, outlook, queue_position, view
 
 _MAY_RETRY = frozenset({FailureCode.DRAINING, FailureCode.QUEUE_FULL})
 """Refusals after which the same submit can succeed later."""
@@ -99,6 +99,10 @@ class QpuMachine(Dispatcher):
     def snapshot(self, now_s: float) -> QpuView:
         """The device as it is, for people and metrics; costs time in proportion to the queue."""
         return view(self, now_s)
+
+    def outlook(self, now_s: float) -> Outlook:
+        """What whoever places sessions wants to know."""
+        return outlook(self, now_s)
 
     def validate_state(self) -> None:
         """Check every invariant.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,31 @@ class QpuView:
     """Device seconds of calibration since the start."""
     billed_s: float
     unbilled_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What whoever places sessions wants to know of a device; device seconds from now."""
+
+    wait_s: float
+    """Until a new active loop would start, if nothing else comes."""
+    calibration_left_s: float
+    """Until the running calibration ends; 0 when none runs."""
+    calibration_due_s: float | None
+    """Until the next scheduled calibration is due; None: none is scheduled."""
+
+
+def outlook(machine: Dispatcher, now_s: float) -> Outlook:
+    """What is to be expected of the machine at `now_s`, not before its last event."""
+    left_s = 0.0
+    if machine.held is not None or machine.calibrating is not None:
+        left_s = max(0.0, machine.held_until_s - now_s)
+    due_s = machine.calibration.due_s
+    return Outlook(
+        wait_s=left_s + machine.policy.ahead(JobClass.ACTIVE)[1],
+        calibration_left_s=left_s if machine.calibrating is not None else 0.0,
+        calibration_due_s=max(0.0, due_s - now_s) if math.isfinite(due_s) else None,
+    )
 
 
 def queue_position(machine: Dispatcher, job_id: str) -> int:
