@@ -30,7 +30,7 @@ _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 
 
-def _shared_loop() -> asyncio.AbstractEventLoop:
+def shared_loop() -> asyncio.AbstractEventLoop:
     """The event loop that all connections of this process share, in a daemon thread.
 
     One for all, because gRPC's event poller wakes every loop of a process for every event.
@@ -132,7 +132,7 @@ class QpuConnection:
 
     def __init__(self, endpoint: str, identity: SessionIdentity, *, patience_s: float = 30.0) -> None:
         self.identity = identity
-        self._loop = _shared_loop()
+        self._loop = shared_loop()
         self._stream: QpuStream = self._wait(_make(endpoint, identity, patience_s))
         try:
             self._wait(self._stream.connect())

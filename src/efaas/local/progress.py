@@ -29,6 +29,7 @@ class State(StrEnum):
     COMPLETED = "Completed"
     FAILED = "Failed"
     EXPIRED = "Expired"
+    CANCELLED = "Cancelled"
     INTERRUPTED = "Interrupted"
 
     @property
@@ -37,13 +38,14 @@ class State(StrEnum):
         return self in ENDED
 
 
-ENDED = frozenset({State.COMPLETED, State.FAILED, State.EXPIRED, State.INTERRUPTED, State.SUSPENDED})
-"""States in which nothing more happens in this run."""
-
-FINAL = frozenset({State.COMPLETED, State.FAILED, State.EXPIRED})
+FINAL = frozenset({State.COMPLETED, State.FAILED, State.EXPIRED, State.CANCELLED})
 """States that a resumed run keeps."""
 
-_FROM_RUNNER = {state.value: state for state in State if state not in {State.SUSPENDED, State.INTERRUPTED}}
+ENDED = FINAL | {State.INTERRUPTED, State.SUSPENDED}
+"""States in which nothing more happens in this run."""
+
+_NOT_THE_RUNNERS = {State.SUSPENDED, State.INTERRUPTED, State.CANCELLED}
+_FROM_RUNNER = {state.value: state for state in State if state not in _NOT_THE_RUNNERS}
 _TEXT_LIMIT = 2000
 _RECENT = 200
 
@@ -83,6 +85,8 @@ class Evaluation:
     calibration_epoch: int | None
     elapsed_s: float | None
     """Wall seconds since the session's first start."""
+    route: str = ""
+    """Why it did not run on the session's own device; empty if it did."""
 
     def as_line(self) -> dict[str, Any]:
         """The JSON object in `history.jsonl`."""
@@ -99,6 +103,7 @@ class Evaluation:
             iteration=iteration,
             evaluation=evaluation,
             device=text(line.get("device")),
+            route=text(line.get("route")),
             **{name: number(line.get(name)) for name in _NUMBERS},  # type: ignore[arg-type]
             **{name: integer(line.get(name)) for name in _INTEGERS},
         )
@@ -222,6 +227,22 @@ class SessionRecord:
         """The history in the order of evaluations."""
         return [self.history[number] for number in sorted(self.history)]
 
+    def moves(self) -> list[dict[str, Any]]:
+        """Where the session turned from one device to another, in the order of evaluations."""
+        found, before = [], ""
+        for evaluation in self.evaluations():
+            if before and evaluation.device and evaluation.device != before:
+                found.append(
+                    {
+                        "evaluation": evaluation.evaluation,
+                        "source": before,
+                        "target": evaluation.device,
+                        "reason": evaluation.route or f"back to {evaluation.device}",
+                    }
+                )
+            before = evaluation.device or before
+        return found
+
     def samples(self, name: str) -> list[float]:
         """All values of one field of the history that are known, such as ``ttns_s``."""
         values = (getattr(evaluation, name) for evaluation in self.evaluations())
@@ -274,13 +295,13 @@ class RunRecord:
     interrupted: bool = False
 
     def exit_code(self) -> int:
-        """0 all completed, 1 some failed or expired, 2 bad input, 130 interrupted."""
+        """0 all completed, 1 some failed, expired or were cancelled, 2 bad input, 130 interrupted."""
         states = {record.state for record in self.sessions.values()}
         if any(record.bad_input for record in self.sessions.values()):
             return 2
         if self.interrupted:
             return 130
-        return 1 if states & {State.FAILED, State.EXPIRED} else 0
+        return 1 if states & {State.FAILED, State.EXPIRED, State.CANCELLED} else 0
 
 
 def percentile(samples: Iterable[float], percent: float) -> float | None:

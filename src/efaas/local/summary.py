@@ -59,6 +59,7 @@ def _session(session: SessionRecord, record: RunRecord) -> dict[str, Any]:
         "ttns_s": _spread(session.samples("ttns_s")),
         "ttns_device_s": _spread(session.samples("ttns_device_s")),
         "round_trip_s": _spread(session.samples("round_trip_s")),
+        "moves": session.moves(),
         "usage": {
             "shots": session.shots,
             "qpu_s": session.qpu_s,

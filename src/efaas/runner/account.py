@@ -36,6 +36,8 @@ class Account:
         self._iteration_s: list[float] = []
         self._devices: dict[str, dict[str, Any]] = {}
         self._charged: set[str] = set()
+        self._moves: list[dict[str, Any]] = []
+        self._device = ""
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Count a record.
@@ -45,6 +47,7 @@ class Account:
         """
         for job in record["jobs"]:
             self._take_job(job)
+            self._take_place(job, record.get("route", ""))
         self.usage.cpu_s += record["cpu_s"]
         self.elapsed_s = max(self.elapsed_s, record["elapsed_s"])
         if record.get("iteration_s") is not None:
@@ -52,6 +55,19 @@ class Account:
         energy = record.get("energy")
         if energy is not None:
             self.best = min(self.best, energy)
+
+    def _take_place(self, job: Mapping[str, Any], route: str) -> None:
+        """Note where a job ran, if that is somewhere else than the last one."""
+        if self._device and job["device"] != self._device:
+            self._moves.append(
+                {
+                    "evaluation": job["evaluation"],
+                    "source": self._device,
+                    "target": job["device"],
+                    "reason": route,
+                }
+            )
+        self._device = job["device"]
 
     def _take_job(self, job: Mapping[str, Any]) -> None:
         if job["id"] in self._charged:
@@ -90,6 +106,7 @@ class Account:
             "calibration_age_s": first["calibration_age_s"],
             "calibration_epoch": first["calibration_epoch"],
             "elapsed_s": record["elapsed_s"],
+            "route": record.get("route", ""),
         }
 
     def summary(self) -> dict[str, Any]:
@@ -106,6 +123,7 @@ class Account:
             "cpu_s": self.usage.cpu_s,
             "elapsed_s": self.elapsed_s,
             "devices": self._devices,
+            "moves": self._moves,
         }
 
 

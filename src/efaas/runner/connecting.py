@@ -82,7 +82,7 @@ class Connector:
             target = self.targets[(first + attempt) % len(self.targets)]
             self._news.say(f"connecting to {target.device}")
             try:
-                connected = self._open(target)
+                connected = self.open(target, self._patience_s)
             except QpuUnavailable as error:
                 troubles.append(f"{target.device}: {error.message}")
                 continue
@@ -90,10 +90,15 @@ class Connector:
             return connected
         raise QpuUnavailable(f"no QPU could be reached ({'; '.join(troubles)})")
 
-    def _open(self, target: QpuTarget) -> Connected:
-        deadline_s = time.monotonic() + self._patience_s
+    def open(self, target: QpuTarget, patience_s: float) -> Connected:
+        """Connect to one QPU, waiting so many wall seconds for it.
+
+        Raises:
+            QpuUnavailable, InputError, SessionEnded: see `search`.
+        """
+        deadline_s = time.monotonic() + patience_s
         while True:
-            endpoint = self._address(target, deadline_s)
+            endpoint = self._address(target, deadline_s, patience_s)
             identity = replace(self._identity(), token=target.token())
             left_s = max(0.1, deadline_s - time.monotonic())
             try:
@@ -105,12 +110,12 @@ class Connector:
                 continue
             return Connected(connection, target, endpoint)
 
-    def _address(self, target: QpuTarget, deadline_s: float) -> str:
+    def _address(self, target: QpuTarget, deadline_s: float, patience_s: float) -> str:
         pause_s = 0.005
         while not (endpoint := target.address()):
             if self._stopped.wait(pause_s):
                 raise SessionEnded("the session is closed here")
             if time.monotonic() > deadline_s:
-                raise QpuUnavailable(f"its server wrote no address within {self._patience_s:g} s")
+                raise QpuUnavailable(f"its server wrote no address within {patience_s:g} s")
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         return endpoint

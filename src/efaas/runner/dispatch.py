@@ -1,9 +1,12 @@
 """The session's way to its QPUs: jobs in, futures out; connections, failover and retries in between.
 
-A `Dispatcher` holds one connection at a time. Which QPU that is, is the business of
-`efaas.runner.connecting`: the first of the list that answers (the session's own comes first). A connection
-that is lost is made anew to the same QPU first, since a session on another device has another trajectory. A
-submit on a living connection goes straight through in the caller's thread; everything that can wait
+A `Dispatcher` uses one connection at a time. It begins with the first QPU of the list that answers (the
+session's own comes first). After that `efaas.runner.routes` says before each iteration where it goes; a
+session that turns to another QPU keeps the connection it leaves, so coming back costs nothing, and jobs that
+are on their way stay where they are. Without routes a connection that is lost is made anew to the same QPU
+first, since a session on another device has another trajectory.
+
+A submit on a living connection goes straight through in the caller's thread; everything that can wait
 (connecting, registering, trying again) is done by one thread of its own, so callers only ever wait for a
 future.
 
@@ -30,9 +33,10 @@ from typing import TYPE_CHECKING, Any
 
 from efaas.core.identity import circuit_digest, job_id, observable_digest
 from efaas.errors import EfaasError, InputError, JobFailed, QpuUnavailable, SessionEnded
-from efaas.runner.connecting import Connected, Connector
+from efaas.runner.connecting import CONNECTION_PATIENCE_S, Connected, Connector
 from efaas.runner.environment import QpuTarget
 from efaas.runner.jobs import Connect, Connection, JobFuture, News, Request, Terms, connect_to_server
+from efaas.runner.routes import Routes, Watch
 
 if TYPE_CHECKING:
     from efaas.client import JobResult, SessionIdentity
@@ -42,6 +46,9 @@ RETRIES = 3
 
 RETRY_DELAY_S = 0.2
 """Wall seconds before such a try; doubles with each."""
+
+_UNACKNOWLEDGED = 1000
+"""Results of which is remembered who brought them."""
 
 _POLL_S = 0.5
 """Wall seconds between two looks at the address of the QPU in use: a server that was started anew has
@@ -71,6 +78,7 @@ class Dispatcher:
         max_calibration_age_s: device seconds; 0 leaves it to the device.
         connect: makes a connection; tests bring their own.
         patience_s: wall seconds that each QPU is waited for before the next one is tried.
+        routes: says where iterations go; None: to one QPU as long as it answers.
     """
 
     def __init__(
@@ -79,6 +87,7 @@ class Dispatcher:
         targets: Sequence[QpuTarget],
         news: News,
         *,
+        routes: Routes | None = None,
         lease_epoch: int = 0,
         seed: int = 0,
         weight: int = 1,
@@ -105,6 +114,11 @@ class Dispatcher:
         self._changed = threading.Condition()
         # All below is read and written under `_changed`.
         self._current: Connected | None = None
+        self._spares: dict[str, Connected] = {}  # open connections to QPUs not in use, by device
+        self._acknowledged_by: dict[str, Connected] = {}  # who brought the result of a job
+        self._opening = False  # whether a connection to another QPU is being made
+        self._reason = ""  # why the session is not on its own device
+        self._circuit = ""  # handle of the last job's circuit
         self._preferred = 0
         self._unlucky = 0
         self._waiting: list[_Task] = []  # by evaluation number
@@ -113,6 +127,8 @@ class Dispatcher:
         self._closed = False
         self._fatal: EfaasError | None = None
         self._stopped = threading.Event()
+        self._routes = routes
+        self._watch = None if routes is None else Watch(routes, self._warm_up, lambda: self._circuit)
         for name, work in (("dispatcher", self._keep), ("addresses", self._follow_addresses)):
             threading.Thread(target=work, name=name, daemon=True).start()
 
@@ -137,6 +153,7 @@ class Dispatcher:
             if self._fatal is not None or self._closed:
                 task.future.set_exception(self._fatal or SessionEnded("the session is closed here"))
                 return task.future
+            self._route(request)
             connected = self._current
             straight = connected is not None and not self._waiting and self._is_registered(connected, request)
             if not straight:
@@ -159,11 +176,17 @@ class Dispatcher:
         )
 
     def acknowledge(self, name: str) -> None:
-        """Tell the QPU in use that this job's result is on disk here."""
+        """Tell the QPU that brought this job's result that it is on disk here."""
         with self._changed:
-            connected = self._current
-        if connected is not None:
+            connected = self._acknowledged_by.pop(name, self._current)
+        if connected is not None and not connected.given_up:
             connected.connection.acknowledge(name)
+
+    @property
+    def route(self) -> str:
+        """Why iterations do not go to the session's own device, in words; empty while they do."""
+        with self._changed:
+            return self._reason
 
     @property
     def device(self) -> str:
@@ -180,9 +203,9 @@ class Dispatcher:
             self._changed.notify()
             self._stopped.set()
             self._connector.stop()
-            connected, self._current = self._current, None
+            open_now = self._let_go()
         self._fail_all(SessionEnded("the session is closed here"))
-        if connected is not None:
+        for connected in open_now:
             connected.connection.close()
 
     # --- the dispatcher's own thread ----------------------------------------------------------------
@@ -231,6 +254,12 @@ class Dispatcher:
             if not self._closed:
                 self._current = connected
                 self._preferred = self._targets.index(connected.target)
+                if self._routes is not None:
+                    self._routes.is_at(connected.target.device)
+                if self._preferred == 0:
+                    self._reason = ""
+                else:
+                    self._reason = self._reason or f"{self._targets[0].device} does not answer"
                 return True
         _close_quietly(connected.connection)
         return False
@@ -264,6 +293,9 @@ class Dispatcher:
             if self._unlucky > 1 and not stay:
                 self._preferred = (self._preferred + 1) % len(self._targets)
             hopeless = self._unlucky > 2 * len(self._targets) + 1
+            if self._routes is not None and not stay:
+                self._routes.lost(connected.target.device)
+                self._turn(connected.target)
             self._changed.notify()
         self._news.say(f"lost {connected.target.device}: {error.message}")
         # Closing waits for an answer; a server that is gone gives none.
@@ -278,10 +310,85 @@ class Dispatcher:
             self._closed = True
             self._stopped.set()
             self._connector.stop()
-            connected, self._current = self._current, None
+            open_now = self._let_go()
         self._fail_all(fatal)
-        if connected is not None:
+        for connected in open_now:
             threading.Thread(target=_close_quietly, args=(connected.connection,), daemon=True).start()
+
+    def _let_go(self) -> list[Connected]:
+        """All connections, which are in nobody's hands after this."""
+        if self._watch is not None:
+            self._watch.stop()
+        open_now = [*self._spares.values(), *([self._current] if self._current else [])]
+        self._spares.clear()
+        self._current = None
+        return open_now
+
+    # --- which QPU ----------------------------------------------------------------------------------
+
+    def _route(self, request: Request) -> None:
+        """Turn to the QPU on which the next iteration is best; under `_changed`.
+
+        Jobs that are asked for together go to the same one: nothing turns while any is on its way.
+        """
+        if self._routes is None or self._on_the_way or self._waiting:
+            return
+        self._circuit = circuit_digest(request.program)
+        if self._current is not None:
+            self._turn(self._current.target)
+
+    def _turn(self, source: QpuTarget) -> None:
+        """Ask the routes, and do what they say; under `_changed`."""
+        if self._routes is None or self._opening:
+            return
+        route = self._routes.next(self._circuit)
+        if route is None or route.device is None or not route.moved:
+            return
+        self._preferred = [target.device for target in self._targets].index(route.device)
+        self._reason = "" if self._preferred == 0 else route.reason
+        if self._current is not None:
+            self._spares[source.device] = self._current
+        self._current = self._spares.pop(route.device, None)
+        if self._current is not None and self._current.moved:
+            _discard(self._current)
+            self._current = None
+        self._news.moved(source.device, route.device, route.reason)
+        self._changed.notify()
+
+    def _warm_up(self, device: str) -> None:
+        """Connect to a QPU that the session will probably turn to, and register there what it uses."""
+        with self._changed:
+            current, spare = self._current, self._spares.get(device)
+            if self._closed or self._routes is None or current is None or current.target.device == device:
+                return
+            things = list(current.registered)
+            # Two streams of one session to one server would push each other out: no turn until this is done.
+            self._opening = spare is None
+        try:
+            if spare is None:
+                target = next(target for target in self._targets if target.device == device)
+                spare = self._connector.open(target, CONNECTION_PATIENCE_S)
+            if not self._keep_spare(spare):
+                return
+            for thing in things:
+                self._register(spare, thing)
+        except EfaasError as error:
+            self._news.say(f"{device} cannot be prepared: {error.message}")
+            return
+        finally:
+            self._opening = False
+        self._news.say(f"prepared {device} for a move")
+        self._routes.registered(device, self._circuit)
+
+    def _keep_spare(self, spare: Connected) -> bool:
+        """Keep a connection for a later turn; False, and it is closed, if the session is."""
+        with self._changed:
+            self._opening = False
+            if not self._closed:
+                self._spares.setdefault(spare.target.device, spare)
+                return True
+        _close_quietly(spare.connection)
+        return False
 
     def _fail_all(self, error: EfaasError) -> None:
         with self._changed:
@@ -401,6 +508,11 @@ class Dispatcher:
                 self._unlucky = 0
                 if task in self._waiting:
                     self._waiting.remove(task)
+                self._acknowledged_by[task.future.id] = connected
+                while len(self._acknowledged_by) > _UNACKNOWLEDGED:
+                    del self._acknowledged_by[next(iter(self._acknowledged_by))]
+            if self._routes is not None:
+                self._routes.took(job.result(), circuit_digest(task.request.program))
             self._settle(task, job.result())
             return
         with self._changed:
@@ -416,6 +528,8 @@ class Dispatcher:
                     task.not_before_s = time.monotonic() + RETRY_DELAY_S * 2.0 ** (task.tries - 1)
                 self._line_up(task)
             in_use = self._current is connected
+            if lost and self._spares.get(connected.target.device) is connected:
+                del self._spares[connected.target.device]
         if not again or self._closed:
             self._settle(task, error)
         elif isinstance(error, QpuUnavailable) and in_use:
@@ -437,6 +551,12 @@ class Dispatcher:
                 task.future.set_result(outcome)
         except concurrent.futures.InvalidStateError:  # two connections brought it at once
             pass
+
+
+def _discard(connected: Connected) -> None:
+    """Give a connection up without waiting for it."""
+    connected.given_up = True
+    threading.Thread(target=_close_quietly, args=(connected.connection,), daemon=True).start()
 
 
 def _close_quietly(connection: Connection) -> None:

@@ -91,6 +91,9 @@ class News(Protocol):
     def started(self, device: str) -> None:
         """A job runs on the device."""
 
+    def moved(self, source: str, target: str, reason: str) -> None:
+        """Iterations go to another device from now on."""
+
     def say(self, text: str) -> None:
         """A line for people."""
 

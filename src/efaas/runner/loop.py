@@ -129,7 +129,9 @@ class VariationalLoop:
         results, cpu_s = self._run(self._requests(asked, first))
         answers = _answers(asked, results)
         self._optimizer.tell(answers)
-        self._trajectory.add_iteration(asked, answers, results, first, self._times(cpu_s))
+        self._trajectory.add_iteration(
+            asked, answers, results, first, self._times(cpu_s), route=self._dispatcher.route
+        )
         for result in results:
             self._dispatcher.acknowledge(result.job_id)
 
@@ -201,7 +203,13 @@ class VariationalLoop:
         cpu_s = time.process_time() - self._cpu_mark_s
         self._cpu_mark_s += cpu_s
         self._trajectory.add_iteration(
-            asked, answers, [result], asked.iteration, self._times(cpu_s), durable=False
+            asked,
+            answers,
+            [result],
+            asked.iteration,
+            self._times(cpu_s),
+            route=self._dispatcher.route,
+            durable=False,
         )
 
     # --- the last evaluation ------------------------------------------------------------------------
@@ -216,7 +224,9 @@ class VariationalLoop:
         cut = None
         if prepared.sample_program is not None:
             cut = prepared.best_cut(results[1].evaluations[0].counts_by_bitstring())
-        self._trajectory.add_final(point[0].tolist(), results, self._times(cpu_s), cut)
+        self._trajectory.add_final(
+            point[0].tolist(), results, self._times(cpu_s), cut, route=self._dispatcher.route
+        )
         for result in results:
             self._dispatcher.acknowledge(result.job_id)
 

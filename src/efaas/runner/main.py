@@ -105,8 +105,15 @@ def dispatcher_for(
     from efaas.runner.dispatch import Dispatcher
 
     age = session.spec.device.max_calibration_age
+    age_s = None if age is None else seconds(age)
     if len(environment.qpus) == 1:
         options.setdefault("patience_s", LONGEST_PATIENCE_S)  # there is no other to turn to
+    elif "connect" not in options:
+        from efaas.runner.routes import LateDescriber, Routes
+
+        options["routes"] = Routes(
+            session.key, environment.qpus, LateDescriber(), max_calibration_age_s=age_s
+        )
     return Dispatcher(
         session.key,
         environment.qpus,
@@ -114,7 +121,7 @@ def dispatcher_for(
         lease_epoch=environment.lease_epoch,
         seed=session.spec.seed,
         weight=session.spec.weight,
-        max_calibration_age_s=0.0 if age is None else seconds(age),
+        max_calibration_age_s=age_s or 0.0,
         **options,
     )
 

@@ -6,10 +6,12 @@ supervisor keeps as the session's log. Nobody has to listen: a closed pipe ends 
 Events, all times in seconds (``device`` seconds on the device's clock):
 
 - ``state``: ``state`` (Preparing, Queued, Running, Completed, Failed, Expired), ``reason``, ``device``
+- ``moved``: ``source``, ``target`` (devices), ``reason``: iterations go to another device from now on
 - ``queued``: ``position``, ``estimated_start_s`` (device seconds from now), ``reason``
 - ``iteration``: ``iteration``, ``evaluation``, ``energy``, ``std_error``, ``best``, ``ttns_s``,
   ``ttns_device_s``, ``round_trip_s``, ``qpu_s`` and ``shots`` (of the session so far), ``device``,
-  ``calibration_age_s``, ``calibration_epoch``, ``elapsed_s``
+  ``calibration_age_s``, ``calibration_epoch``, ``elapsed_s``, ``route`` (why it did not
+  run on the session's own device; empty if it did)
 - ``finished``: ``result``
 """
 
@@ -64,6 +66,11 @@ class Progress:
         if self._state == "Queued":
             self._state = "Running"
             self._send({"event": "state", "state": "Running", "reason": "", "device": device})
+
+    def moved(self, source: str, target: str, reason: str) -> None:
+        """Iterations go to another device from now on."""
+        self._send({"event": "moved", "source": source, "target": target, "reason": reason})
+        self.say(f"moved from {source} to {target}: {reason}")
 
     def iteration(self, fields: Mapping[str, Any], *, again: bool = False) -> None:
         """The session was told the answers to an evaluation; `again`: it is read back from the journal."""

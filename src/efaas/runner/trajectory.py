@@ -100,6 +100,7 @@ class Trajectory:
         first_evaluation: int,
         times: Mapping[str, float],
         *,
+        route: str = "",
         durable: bool = True,
     ) -> None:
         """Write down what was asked and told; the optimizer has been told already.
@@ -110,6 +111,7 @@ class Trajectory:
             results: of the jobs that brought the answers.
             first_evaluation: number of the first of these jobs.
             times: ``cpu_s``, ``elapsed_s``, ``iteration_s``.
+            route: why it did not run on the session's own device; empty if it did.
             durable: return only when it is on disk.
         """
         estimate = self.optimizer.estimate
@@ -127,6 +129,7 @@ class Trajectory:
             "std_error": estimate.std_error if estimate else None,
             "iterations_done": self.optimizer.iteration,
             "jobs": [job_record(result, first_evaluation + index) for index, result in enumerate(results)],
+            "route": route,
             **times,
         }
         if self._bytes_since_state >= self._state_bytes:
@@ -143,6 +146,8 @@ class Trajectory:
         results: Sequence[JobResult],
         times: Mapping[str, float],
         cut: Mapping[str, Any] | None,
+        *,
+        route: str = "",
     ) -> None:
         """Write down the final evaluation: its energy is that of the first result's only value."""
         record: dict[str, Any] = {
@@ -155,6 +160,7 @@ class Trajectory:
             "jobs": [
                 job_record(result, self.next_evaluation + index) for index, result in enumerate(results)
             ],
+            "route": route,
             **times,
         }
         if cut is not None:
