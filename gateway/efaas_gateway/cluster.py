@@ -133,6 +133,10 @@ class ClusterAccess:
         self._users = _Remembered(clock)
         self._allowed = _Remembered(clock)
 
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._server.close()
+
     async def user(self, token: str) -> User:
         """Whose token it is, by TokenReview."""
         return await self._review(token, ())

@@ -63,6 +63,7 @@ _FILES = click.argument("files", nargs=-1, metavar="FILE...", type=click.Path(pa
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of all sessions, in place of theirs.")
 @click.option("--no-plot", is_flag=True, help="Draw no convergence plot.")
 @click.option("--name", help="Name of the run; that of the first file if not given.")
+@click.option("--ui", is_flag=True, help="Show the run in a browser; prints the address.")
 def run(
     files: tuple[Path, ...],
     as_json: bool,
@@ -72,6 +73,7 @@ def run(
     seed: int | None,
     no_plot: bool,
     name: str | None,
+    ui: bool,
 ) -> None:
     """Run the VQASessions of manifests on simulated QPUs, all on this machine.
 
@@ -95,6 +97,7 @@ def run(
         seed=seed,
         plot=not no_plot,
         json=as_json,
+        ui=ui,
     )
     sys.exit(run_sessions(options))
 

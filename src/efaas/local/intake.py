@@ -17,12 +17,16 @@ from efaas.api.meta import Metadata
 from efaas.api.session import ConfigMapKey, VQASession
 from efaas.devices.document import snapshot_from_json
 from efaas.devices.shipped import load_snapshot, snapshot_names
+from efaas.devices.snapshot import DeviceSnapshot
+from efaas.devices.trace import trace_from_json
 from efaas.errors import EfaasError, ManifestError, ManifestFaults
 from efaas.local.placement import DEVICE_LABEL, DeviceOffer, SessionNeeds, place
 from efaas.problems import Hamiltonian, build_hamiltonian
 
 DEFAULT_DEVICES = ("manila-5", "guadalupe-16")
 """Models of the two devices of a manifest that brings none; larger ones take their place if needed."""
+
+TRACE_PLACE = "spec.calibration.trace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,15 @@ def make_plan(documents: Documents, *, policy: str | None = None) -> Plan:
         except EfaasError as error:
             faults += _placed(error, f"VQASession {_shown(session)}")
     qubits = {}
+    repaired: list[str] = []
     for device in documents.devices:
         try:
-            qubits[device.name] = device_qubits(device, documents)
+            snapshot = device_snapshot(device, documents)
+            qubits[device.name] = snapshot.num_qubits
+            repaired += [
+                f"QPUDevice {device.name}: {TRACE_PLACE}: {repair}"
+                for repair in trace_repairs(device, snapshot, documents)
+            ]
         except EfaasError as error:
             faults += _placed(error, f"QPUDevice {device.name}")
     if faults:
@@ -105,7 +115,7 @@ def make_plan(documents: Documents, *, policy: str | None = None) -> Plan:
         if policy is not None:
             devices = tuple(_with_policy(device, QueuePolicy(policy)) for device in devices)
         documents = replace(documents, devices=devices)
-        qubits = {device.name: device_qubits(device, documents) for device in devices}
+        qubits = {device.name: device_snapshot(device, documents).num_qubits for device in devices}
     placement = place(
         [
             SessionNeeds(session.key, facts[session.key].qubits, session.spec.device.match_labels)
@@ -123,7 +133,7 @@ def make_plan(documents: Documents, *, policy: str | None = None) -> Plan:
             for device in documents.devices
         ],
     )
-    return Plan(documents, placement, facts, qubits, _warnings(documents))
+    return Plan(documents, placement, facts, qubits, (*_warnings(documents), *repaired))
 
 
 def default_devices(sessions: tuple[VQASession, ...], needs: Mapping[str, int]) -> tuple[QPUDevice, ...]:
@@ -151,21 +161,31 @@ def default_devices(sessions: tuple[VQASession, ...], needs: Mapping[str, int]) 
     )
 
 
-def device_qubits(device: QPUDevice, documents: Documents) -> int:
-    """Number of qubits of a device.
+def device_snapshot(device: QPUDevice, documents: Documents) -> DeviceSnapshot:
+    """What a device is.
 
     Raises:
         ManifestError: its model is not known or cannot be read.
     """
-    trace = device.spec.calibration.trace
-    if trace is not None:
-        _config_map_text(trace, documents, "spec.calibration.trace")
     model = device.spec.model
     if model.snapshot is not None:
-        return load_snapshot(model.snapshot, "spec.model.snapshot").num_qubits
+        return load_snapshot(model.snapshot, "spec.model.snapshot")
     assert model.config_map is not None
     place = "spec.model.configMap"
-    return snapshot_from_json(_config_map_text(model.config_map, documents, place), place).num_qubits
+    return snapshot_from_json(_config_map_text(model.config_map, documents, place), place)
+
+
+def trace_repairs(device: QPUDevice, snapshot: DeviceSnapshot, documents: Documents) -> tuple[str, ...]:
+    """What had to be repaired in the trace that drives a device, one sentence each; none without a trace.
+
+    Raises:
+        ManifestError: the trace is not there, or faulty beyond repair; the QPU server says the same.
+    """
+    trace = device.spec.calibration.trace
+    if trace is None:
+        return ()
+    text = _config_map_text(trace, documents, TRACE_PLACE)
+    return trace_from_json(text, snapshot, TRACE_PLACE)[1]
 
 
 def read_manifests(paths: tuple[Path, ...]) -> Documents:

@@ -29,6 +29,7 @@ STATE_STYLES = {
     State.COMPLETED: ("✔", "green"),
     State.FAILED: ("✘", "bold red"),
     State.EXPIRED: ("✘", "yellow"),
+    State.CANCELLED: ("✘", "yellow"),
     State.INTERRUPTED: ("‖", "yellow"),
 }
 """Mark and style of each state; the word is always written too, so nothing hangs on colour."""

@@ -87,6 +87,9 @@ def take_description(record: RunRecord, device: DeviceRecord, state: Any) -> Non
     device.busy_s = state.busy_s
     device.calibrating_s = state.calibrating_s
     device.duty_cycle = state.duty_cycle
+    device.cold_starts, device.cold_start_s = state.cold_starts, state.cold_start_s
+    device.warm_starts, device.warm_start_s = state.warm_starts, state.warm_start_s
+    device.prepared_ahead = state.prepared_ahead
     for told in state.sessions:
         session = record.sessions.get(told.session)
         if session is None or session.state.ended or session.device != device.name:

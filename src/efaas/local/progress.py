@@ -272,6 +272,16 @@ class DeviceRecord:
     """Device seconds of calibration."""
     duty_cycle: float = 0.0
     """busy_s over the device time since the first job."""
+    cold_starts: int = 0
+    """Circuits that were read and transpiled while a session waited, since its server started."""
+    cold_start_s: float = 0.0
+    """Wall seconds of these."""
+    warm_starts: int = 0
+    """Registrations and jobs whose circuit was ready."""
+    warm_start_s: float = 0.0
+    """Wall seconds in which noise was built anew for these, as the device had drifted."""
+    prepared_ahead: int = 0
+    """Circuits prepared in the background after a full calibration."""
     restarts: int = 0
     """Servers that were started again after one was lost, in this run."""
     started: bool = False

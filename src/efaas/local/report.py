@@ -135,7 +135,7 @@ def _devices_table(summary: Mapping[str, Any]) -> Table:
     together = words.percent(summary["qdc"])
     table.add_column("Device", "all", no_wrap=True)
     table.add_column("QDC", together, justify="right", no_wrap=True)
-    for title in ("Shots", "Calibrating", "Clock", "Epoch"):
+    for title in ("Shots", "Calibrating", "Clock", "Epoch", "Cold", "Warm"):
         table.add_column(title, justify="right", no_wrap=True)
     for device in summary["devices"]:
         name = Text(device["device"])
@@ -148,8 +148,15 @@ def _devices_table(summary: Mapping[str, Any]) -> Table:
             words.duration(device["calibrating_s"]),
             words.duration(device["clock_s"]),
             str(device["calibration_epoch"]),
+            _starts(device["cold_starts"], device["cold_start_s"]),
+            _starts(device["warm_starts"], device["warm_start_s"]),
         )
     return table
+
+
+def _starts(count: int, seconds: float) -> str:
+    """How often circuits were started, and what it took: ``2 in 0.31 s``."""
+    return f"{count} in {words.duration(seconds)}" if seconds else str(count)
 
 
 def _error(value: float, hartree: bool) -> str:

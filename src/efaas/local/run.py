@@ -43,7 +43,7 @@ from efaas.local.supervisor import Listener, Supervisor, Timings
 _EXACT_PATIENCE_S = 60.0
 """How long the report of a finished run waits for the exact energies."""
 
-_KEPT_STATES = frozenset({State.COMPLETED.value, State.EXPIRED.value})
+_KEPT_STATES = frozenset({State.COMPLETED.value, State.EXPIRED.value, State.CANCELLED.value})
 """Outcomes that a resumed run keeps; a failed session is tried again."""
 
 
@@ -64,6 +64,8 @@ class RunOptions:
     plot: bool = True
     json: bool = False
     """Whether stdout gets the summary and nothing else."""
+    ui: bool = False
+    """Whether the gateway is started beside it, for its page."""
     programs: Programs = field(default_factory=Programs)
     timings: Timings = field(default_factory=Timings)
 
@@ -189,7 +191,16 @@ def _take_devices(folder: RunFolder, record: RunRecord) -> None:
         device = record.devices.get(text(told.get("device"))) if isinstance(told, dict) else None
         if device is None:
             continue
-        for name in ("busy_s", "calibrating_s", "clock_s", "calibration_age_s"):
+        for name in ("cold_starts", "warm_starts", "prepared_ahead"):
+            setattr(device, name, integer(told.get(name)) or 0)
+        for name in (
+            "busy_s",
+            "calibrating_s",
+            "clock_s",
+            "calibration_age_s",
+            "cold_start_s",
+            "warm_start_s",
+        ):
             setattr(device, name, number(told.get(name)) or 0.0)
         device.duty_cycle = number(told.get("qdc_since_first_job")) or 0.0
         device.calibration_epoch = integer(told.get("calibration_epoch")) or 0
@@ -256,6 +267,10 @@ async def _supervised(
             asyncio.create_task(_watch(monitor)),
             asyncio.create_task(_later(exact)),
         ]
+        if options.ui:
+            from efaas.local.ui import Ui
+
+            helpers.append(asyncio.create_task(Ui(folder, record, plan, supervisor, view.note).run()))
         try:
             await running
         finally:

@@ -106,6 +106,11 @@ def _device(device: DeviceRecord) -> dict[str, Any]:
         "clock_s": device.clock_s,
         "calibration_epoch": device.calibration_epoch,
         "calibration_age_s": device.calibration_age_s,
+        "cold_starts": device.cold_starts,
+        "cold_start_s": device.cold_start_s,
+        "warm_starts": device.warm_starts,
+        "warm_start_s": device.warm_start_s,
+        "prepared_ahead": device.prepared_ahead,
         "server_restarts": device.restarts,
     }
 

@@ -110,10 +110,20 @@ class Supervisor:
         self._slots = {name: asyncio.Semaphore(slots.get(name, 8)) for name in record.devices}
         # Set when a device is given up, so that its runners are moved.
         self._given_up = {name: asyncio.Event() for name in record.devices}
+        # Set when somebody cancels a session; with the reason.
+        self._cancelled = {key: asyncio.Event() for key in record.sessions}
+        self._cancel_reasons: dict[str, str] = {}
 
     def stop(self) -> None:
         """End the run in order; what is not done stays resumable."""
         self._stop.set()
+
+    def cancel(self, key: str, reason: str) -> None:
+        """End one session for good; one that has ended, or is not known, is left alone."""
+        record = self.record.sessions.get(key)
+        if record is not None and not record.state.ended:
+            self._cancel_reasons[key] = reason
+            self._cancelled[key].set()
 
     @property
     def stopping(self) -> bool:
@@ -221,23 +231,30 @@ class Supervisor:
     async def _keep_session(self, record: SessionRecord, group: asyncio.TaskGroup) -> None:
         slot = self._slots[record.devices[0]]
         stopped = asyncio.create_task(self._stop.wait())
+        cancelled = asyncio.create_task(self._cancelled[record.key].wait())
         acquired = asyncio.create_task(slot.acquire())
         try:
             await asyncio.sleep(0)  # a free slot is taken at once
             if not acquired.done():
                 self._change(record, State.PENDING, f"waits for a free slot on {record.devices[0]}")
-            await asyncio.wait({stopped, acquired}, return_when=asyncio.FIRST_COMPLETED)
-            if not self.stopping:
+            await asyncio.wait({stopped, cancelled, acquired}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._is_to_end(record):
                 await self._run_to_its_end(record)
         finally:
             stopped.cancel()
+            cancelled.cancel()
             if acquired.done() and not acquired.cancelled():
                 slot.release()
             acquired.cancel()
-        if self.stopping and record.state not in FINAL:
+        if self._cancelled[record.key].is_set() and record.state not in FINAL:
+            self._end(record, State.CANCELLED, self._cancel_reasons[record.key])
+        elif self.stopping and record.state not in FINAL:
             self._change(record, State.INTERRUPTED, "")
         if record.state in FINAL:
             group.create_task(self._after_its_end(record))
+
+    def _is_to_end(self, record: SessionRecord) -> bool:
+        return self.stopping or self._cancelled[record.key].is_set()
 
     async def _after_its_end(self, record: SessionRecord) -> None:
         """What is owed to a session that has ended, unless the run is to end."""
@@ -255,7 +272,7 @@ class Supervisor:
 
     async def _run_to_its_end(self, record: SessionRecord) -> None:
         lost = 0
-        while not self.stopping:
+        while not self._is_to_end(record):
             devices = [name for name in record.devices if not self.record.devices[name].failed]
             if not devices:
                 reasons = "; ".join(
@@ -265,7 +282,7 @@ class Supervisor:
                 return
             evaluations = len(record.history)
             code = await self._run_once(record, devices)
-            if record.state in FINAL or self.stopping:
+            if record.state in FINAL or self._is_to_end(record):
                 return
             if len(record.history) > evaluations:
                 lost = 0
@@ -311,13 +328,14 @@ class Supervisor:
         listening = asyncio.create_task(self._listen(record, pipe))
         exited = asyncio.create_task(process.wait())
         stopped = asyncio.create_task(self._stop.wait())
+        cancelled = asyncio.create_task(self._cancelled[record.key].wait())
         given_up = asyncio.create_task(self._given_up[devices[0]].wait())
         try:
-            await asyncio.wait({exited, stopped, given_up}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({exited, stopped, cancelled, given_up}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             asked_to_end = process.returncode is None
             await end(process, self._timings.grace_s)
-            for task in (exited, stopped, given_up):
+            for task in (exited, stopped, cancelled, given_up):
                 task.cancel()
             # What the runner said last is still in the pipe; a grandchild may keep the pipe open for ever.
             await asyncio.wait({listening}, timeout=1.0)

@@ -1,0 +1,5 @@
+"""``python -m efaas_gateway``: the same as ``efaas-gateway``."""
+
+from efaas_gateway.cli import main
+
+main()
