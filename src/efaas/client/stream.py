@@ -34,6 +34,8 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _SESSION_METHOD = "/efaas.qpu.v1alpha1.Qpu/Session"
 _ACKNOWLEDGE_AFTER_S = 0.02
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 2.0
+_STEADY_S = 5.0
+"""Wall seconds after which a connection counts as good, and the back-off starts anew when it drops."""
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -298,11 +300,14 @@ class QpuStream:
         delay_s = _FIRST_DELAY_S
         lost_s = time.monotonic()
         while True:
+            begun_s = time.monotonic()
             was_welcomed, trouble = await self._one_connection(lost_s + self._patience_s)
             if self._ended is not None or self._closing:
                 return
             if was_welcomed:
-                lost_s, delay_s = time.monotonic(), _FIRST_DELAY_S
+                lost_s = time.monotonic()
+                if lost_s - begun_s > _STEADY_S:
+                    delay_s = _FIRST_DELAY_S
             if time.monotonic() - lost_s >= self._patience_s:
                 self._end(
                     QpuUnavailable(
