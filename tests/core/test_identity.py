@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efaas.core.identity import BLOCK_SHOTS, block_seed, digest, job_id, shot_uniforms
+from efaas.core.identity import BLOCK_SHOTS, ShotSource, block_seed, digest, job_id, shot_uniforms
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 20), st.integers(0, 20))
@@ -15,6 +15,18 @@ def test_any_run_of_blocks_is_a_cut_of_the_whole(seed: int, first: int, length: 
     whole = shot_uniforms(seed, "0-job", 3, 0, 41 * BLOCK_SHOTS)
     run = shot_uniforms(seed, "0-job", 3, first * BLOCK_SHOTS, length * BLOCK_SHOTS)
     assert np.array_equal(run, whole[first * BLOCK_SHOTS : (first + length) * BLOCK_SHOTS])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2**63 - 1), st.integers(0, 9), st.integers(0, 9), st.integers(0, 999)))
+)
+def test_a_source_used_again_and_again_draws_what_a_fresh_generator_would(
+    draws: list[tuple[int, int, int, int]],
+):
+    source = ShotSource()
+    for seed, pair, block, shots in draws:
+        again = source.uniforms(seed, "0-job", pair, block * BLOCK_SHOTS, shots)
+        assert np.array_equal(again, shot_uniforms(seed, "0-job", pair, block * BLOCK_SHOTS, shots))
 
 
 def test_runs_must_start_where_the_generator_steps():

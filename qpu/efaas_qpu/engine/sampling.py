@@ -14,10 +14,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from efaas.core.identity import shot_uniforms
+from efaas.core.identity import ShotSource
 from efaas_qpu.engine.channels import Complex
 
 Probabilities = NDArray[np.float64]
+
+_SHOTS = ShotSource()
+"""The worker has one thread."""
 
 _DENSE_QUBITS = 4
 """Up to here all bases are one dense real matrix; above, qubits are contracted one after another."""
@@ -160,7 +163,7 @@ def draw(
         Shape (shots,), indices of outcomes.
     """
     cumulative = np.cumsum(np.maximum(probabilities, 0.0))
-    uniforms = shot_uniforms(session_seed, job, pair, first_shot, shots)
+    uniforms = _SHOTS.uniforms(session_seed, job, pair, first_shot, shots)
     outcomes = np.searchsorted(cumulative, uniforms * cumulative[-1], side="right")
     last: int = int(np.searchsorted(cumulative, cumulative[-1], side="left"))
     drawn: NDArray[np.int64] = np.minimum(outcomes, last, dtype=np.int64)
@@ -179,7 +182,7 @@ def draw_counts(
         Shape (outcomes,).
     """
     cumulative = np.cumsum(np.maximum(probabilities, 0.0))
-    uniforms = shot_uniforms(session_seed, job, pair, 0, shots)
+    uniforms = _SHOTS.uniforms(session_seed, job, pair, 0, shots)
     uniforms *= cumulative[-1]
     uniforms.sort()
     below = np.searchsorted(uniforms, cumulative, side="left")

@@ -122,6 +122,35 @@ def shot_uniforms(session_seed: int, job: str, pair: int, first_shot: int, shots
     return np.random.Generator(generator).random(shots)
 
 
+class ShotSource:
+    """`shot_uniforms` for a caller that draws often: the same numbers from one generator, at half the cost.
+
+    Making a generator takes longer than drawing a block from it. One source serves one thread.
+    """
+
+    def __init__(self) -> None:
+        self._bits = np.random.Philox(key=0)
+        self._generator = np.random.Generator(self._bits)
+        self._nothing = np.zeros(4, dtype=np.uint64)
+
+    def uniforms(
+        self, session_seed: int, job: str, pair: int, first_shot: int, shots: int
+    ) -> NDArray[np.float64]:
+        """Uniform numbers of a run of shots; see `shot_uniforms`."""
+        if first_shot % 4:
+            raise ValueError(f"first_shot {first_shot} is not a multiple of 4, the draws of one Philox step")
+        key = np.frombuffer(_key(session_seed, job, pair), dtype="<u8")
+        self._bits.state = {
+            "bit_generator": "Philox",
+            "state": {"counter": np.array([first_shot // 4, 0, 0, 0], dtype=np.uint64), "key": key},
+            "buffer": self._nothing,
+            "buffer_pos": 4,
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        return self._generator.random(shots)
+
+
 def block_seed(session_seed: int, job: str, pair: int, block: int) -> int:
     """Seed (below 2^63) of the simulation of one block of a pair, for methods that are seeded as a whole."""
     return int(digest("block", session_seed, job, pair, block)[:16], 16) >> 1
