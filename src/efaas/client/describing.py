@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -39,10 +38,8 @@ class Description:
     view: DeviceView
     clock_s: float
     """The device's clock."""
-    epoch: int
-    """Of its last calibration, full or localised."""
-    calibration_due_s: float | None
-    """Device seconds until its next scheduled calibration; None: not known."""
+    calibration_due_s: float
+    """Device seconds until its next scheduled calibration; infinite on a device that does not drift."""
     at_s: float
     """Monotonic wall time of the answer."""
 
@@ -55,32 +52,28 @@ def description_from_wire(state: wire.DeviceState, name: str, at_s: float) -> De
         name: of the device, as the session's list has it.
         at_s: monotonic wall time at which it came.
     """
-    due_s = _told(state, "calibration_due_s")
     view = DeviceView(
         name=name,
         qubits=state.qubits,
         health=_HEALTH.get(state.condition, Health.READY),
-        slots=int(_told(state, "slots")) or _SLOTS_UNKNOWN,
-        slots_used=int(_told(state, "slots_used")),
+        cordoned=state.availability != wire.OPEN,
+        slots=state.slots or _SLOTS_UNKNOWN,
+        slots_used=state.slots_used,
         calibration_age_s=state.calibration_age_s,
-        max_calibration_age_s=_told(state, "max_calibration_age_s") or math.inf,
-        calibration_left_s=_told(state, "calibration_left_s"),
-        queue_s=_told(state, "expected_wait_s"),
-        local_calibration_s=_told(state, "local_calibration_s"),
-        warm_circuits=frozenset(getattr(state, "warm_circuits", ())),
-        one_qubit_error=_told(state, "one_qubit_error"),
-        two_qubit_error=_told(state, "two_qubit_error"),
-        readout_error=_told(state, "readout_error"),
-        one_qubit_drift_per_s=_told(state, "one_qubit_drift_per_s"),
-        two_qubit_drift_per_s=_told(state, "two_qubit_drift_per_s"),
-        readout_drift_per_s=_told(state, "readout_drift_per_s"),
+        max_calibration_age_s=state.max_calibration_age_s or math.inf,
+        calibration_left_s=state.calibration_left_s,
+        queue_s=state.expected_wait_s,
+        local_calibration_s=state.local_calibration_s,
+        warm_circuits=frozenset(state.warm_circuits),
+        one_qubit_error=state.one_qubit_error,
+        two_qubit_error=state.two_qubit_error,
+        readout_error=state.readout_error,
+        one_qubit_drift_per_s=state.one_qubit_drift_per_s,
+        two_qubit_drift_per_s=state.two_qubit_drift_per_s,
+        readout_drift_per_s=state.readout_drift_per_s,
     )
-    return Description(view, state.clock_s, state.calibration_epoch, due_s or None, at_s)
-
-
-def _told(state: Any, field: str) -> float:
-    """A number of the answer; 0 where the server's protocol has no such field."""
-    return float(getattr(state, field, 0.0))
+    due_s = math.inf if state.frozen else state.calibration_due_s
+    return Description(view, state.clock_s, due_s, at_s)
 
 
 class Describer:

@@ -370,15 +370,16 @@ class Dispatcher:
                 spare = self._connector.open(target, CONNECTION_PATIENCE_S)
             if not self._keep_spare(spare):
                 return
-            for thing in things:
+            new = [thing for thing in things if thing not in spare.registered]
+            for thing in new:
                 self._register(spare, thing)
         except EfaasError as error:
             self._news.say(f"{device} cannot be prepared: {error.message}")
             return
         finally:
             self._opening = False
-        self._news.say(f"prepared {device} for a move")
-        self._routes.registered(device, self._circuit)
+        if new:
+            self._news.say(f"prepared {device} for a move")
 
     def _keep_spare(self, spare: Connected) -> bool:
         """Keep a connection for a later turn; False, and it is closed, if the session is."""
@@ -512,7 +513,7 @@ class Dispatcher:
                 while len(self._acknowledged_by) > _UNACKNOWLEDGED:
                     del self._acknowledged_by[next(iter(self._acknowledged_by))]
             if self._routes is not None:
-                self._routes.took(job.result(), circuit_digest(task.request.program))
+                self._routes.took(job.result())
             self._settle(task, job.result())
             return
         with self._changed:

@@ -2,15 +2,12 @@
 
 `efaas.core.routing.Router` decides; this is its host in a runner. A watch asks all QPUs of the session a few
 times a second how they are, so that a decision costs no round trip, and brings what they said up to the
-moment of the decision: calibrations age at the pace of the device's clock. Two things it knows better than
-a server's description:
+moment of the decision: calibrations age at the pace of the device's clock. One thing it knows better than a
+server's description: how old the calibration of *this* session's circuit is, since a localised one counts for
+the circuit alone. Its last result there tells.
 
-- how old the calibration of *this* session's circuit is, since a localised one counts for the circuit alone:
-  from the session's last result there;
-- where the circuit is warm: where it was registered since the last calibration, beside what the server says.
-
-**Foreseen moves.** When the device in use will soon have to calibrate (its schedule, if it tells; the age at
-which it calibrated before; the session's limit), `foreseen` names the device that the next iteration would
+**Foreseen moves.** When the device in use will soon have to calibrate (its schedule says so, or the session's
+limit), `foreseen` names the device that the next iteration would
 go to. The dispatcher registers the circuit there in the background, so the session starts warm.
 
 A session with one QPU has nothing to decide and asks nobody.
@@ -42,8 +39,6 @@ LOOKAHEAD_S = 1.0
 
 _SILENCE_S = 1.5
 """Wall seconds without an answer after which a QPU that answered before counts as down."""
-
-_NO_SLOT_LIMIT = 1_000_000
 
 
 class Asks(Protocol):
@@ -86,8 +81,6 @@ class _Known:
     pace: float = 1.0
     """Device seconds that pass in a wall second."""
     down: bool = False
-    full_calibration_age_s: float = math.inf
-    """Age at which it calibrated fully before: about its interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +125,6 @@ class Routes:
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._fresh: dict[str, _Fresh] = {}
-        self._registered: dict[str, dict[str, int]] = {}
         self._now_s = 0.0
 
     # --- what is known ------------------------------------------------------------------------------
@@ -152,35 +144,24 @@ class Routes:
         before = self._known.get(name)
         known = _Known(description)
         if before is not None:
-            known.pace, known.full_calibration_age_s = before.pace, before.full_calibration_age_s
+            known.pace = before.pace
             passed_s = description.at_s - before.description.at_s
             elapsed_s = description.clock_s - before.description.clock_s
             if passed_s > 0 and elapsed_s > 0:
                 known.pace = elapsed_s / passed_s
-            age_s = before.description.view.calibration_age_s + elapsed_s
-            if description.view.calibration_age_s < 0.5 * age_s:
-                known.full_calibration_age_s = age_s - description.view.calibration_age_s
         self._known[name] = known
         self._now_s = max(self._now_s, description.clock_s)
 
-    def took(self, result: JobResult, circuit: str) -> None:
-        """A result of the session came: where its circuit is warm, and how fresh it is there."""
+    def took(self, result: JobResult) -> None:
+        """A result of the session came: how fresh its circuit is there."""
         with self._lock:
             self._fresh[result.device] = _Fresh(
                 result.calibration_age_s, self._clock() - result.timing.wall_execution_s
             )
-            self._registered.setdefault(result.device, {})[circuit] = result.calibration_epoch
 
     def close(self) -> None:
         """Ask the QPUs no more."""
         self._asks.close()
-
-    def registered(self, device: str, circuit: str) -> None:
-        """The circuit was registered on a device now."""
-        with self._lock:
-            known = self._known.get(device)
-            if known is not None:
-                self._registered.setdefault(device, {})[circuit] = known.description.epoch
 
     def lost(self, device: str) -> None:
         """The connection to a device broke: it is down until it answers again."""
@@ -223,10 +204,8 @@ class Routes:
         view = self._view(known.description.view.name)
         limits = [view.max_calibration_age_s, self._request.max_calibration_age_s or math.inf]
         until_s = min(limits) - view.calibration_age_s
-        due_s = known.description.calibration_due_s
-        if due_s is None:
-            due_s = known.full_calibration_age_s - known.description.view.calibration_age_s
-        return min(until_s, due_s - (self._clock() - known.description.at_s) * known.pace)
+        passed_s = (self._clock() - known.description.at_s) * known.pace
+        return min(until_s, known.description.calibration_due_s - passed_s)
 
     def _view(self, name: str) -> DeviceView:
         known, now_s = self._known[name], self._clock()
@@ -236,15 +215,12 @@ class Routes:
         if fresh is not None:
             own_s = fresh.age_s + max(0.0, now_s - fresh.at_s) * known.pace
             view = replace(view, calibration_age_s=min(view.calibration_age_s, own_s))
-        warm = {
-            circuit for circuit, epoch in self._registered.get(name, {}).items() if epoch == description.epoch
-        }
         return replace(
             view,
             health=Health.DOWN if known.down else view.health,
-            # Who may hold a place was decided when the session was placed.
-            slots=_NO_SLOT_LIMIT,
-            warm_circuits=view.warm_circuits | warm,
+            # Where it has been the session has its place already.
+            cordoned=view.cordoned and name not in self._fresh,
+            slots_used=view.slots_used - (name in self._fresh and name != self._router.current),
         )
 
 
