@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib.metadata
 import json
 import logging
@@ -113,6 +114,9 @@ async def serve_device(
         if starting.done():
             host.worker = _describe_worker(starting.result())
             await serving(health)
+            # What was made at the start stays: a collection that walks it would be a pause in some iteration.
+            gc.collect()
+            gc.freeze()
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if syncing.done():
             syncing.result()
