@@ -57,9 +57,11 @@ def test_nelder_mead_visits_the_vertices_that_scipy_visits(monkeypatch, size, ad
     )
     optimizer = NelderMead(initial, step_size=0.5, adaptive=adaptive)
     points = told(optimizer, bumpy)
-    assert np.array_equal(points, visited)
-    assert np.array_equal(optimizer.point, result.x)
-    assert optimizer.estimate.value == result.fun
+    # The centroid is summed exactly here and in the vertices' order there: their last bits differ.
+    assert points.shape == np.shape(visited)
+    assert np.allclose(points, visited, rtol=0, atol=1e-9)
+    assert np.allclose(optimizer.point, result.x, rtol=0, atol=1e-9)
+    assert optimizer.estimate.value == pytest.approx(result.fun, abs=1e-9)
     # SciPy counts the first simplex as its iteration 1 as well.
     assert optimizer.iteration == result.nit
 

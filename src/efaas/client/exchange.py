@@ -43,6 +43,8 @@ from efaas.errors import (
 PROTOCOL = 1
 """Version of the stream's protocol that this client speaks."""
 
+_MOST_UNCLAIMED = 256
+
 _KINDS = {JobKind.LOOP: wire.LOOP, JobKind.BATCH: wire.BATCH, JobKind.SPECULATIVE: wire.SPECULATIVE}
 
 
@@ -169,6 +171,15 @@ class _Unfinished:
     message: wire.ClientMessage
     sent_s: float
     cancelled: bool = False
+    after_cancel: bool = False
+    """Whether it is the submit of a job whose cancel may still be answered."""
+    claims: bool = False
+    """Whether it is the real submit of a speculative job that was on its way."""
+
+    @property
+    def is_speculative(self) -> bool:
+        """Whether nobody has said yet that it is wanted."""
+        return bool(self.message.submit.kind == wire.SPECULATIVE)
 
 
 class Exchange:
@@ -181,6 +192,8 @@ class Exchange:
         self._circuits: dict[str, wire.ClientMessage] = {}
         self._observables: dict[str, wire.ClientMessage] = {}
         self._jobs: dict[str, _Unfinished] = {}
+        self._unclaimed: dict[str, None] = {}
+        """Complete speculative jobs that were neither claimed nor cancelled, oldest first."""
 
     @property
     def unfinished(self) -> tuple[str, ...]:
@@ -234,18 +247,25 @@ class Exchange:
         return handle, self._observables[handle]
 
     def submit(self, message: wire.Submit, now_s: float) -> wire.ClientMessage:
-        """Note a job made by `submit_message`.
+        """Note a job made by `submit_message`; a real one takes the place of a speculative one: a claim.
 
         Raises:
             InputError: the same job is on its way already.
         """
-        if message.job_id in self._jobs:
+        before = self._jobs.get(message.job_id)
+        if before is not None and (not before.is_speculative or message.kind == wire.SPECULATIVE):
             raise InputError(
                 "this evaluation was submitted already and has no result yet; await the first one",
                 place=f"job {message.job_id}",
             )
         wrapped = wire.ClientMessage(submit=message)
-        self._jobs[message.job_id] = _Unfinished(wrapped, now_s)
+        self._jobs[message.job_id] = _Unfinished(
+            wrapped,
+            now_s,
+            after_cancel=before is not None and before.cancelled,
+            claims=before is not None,
+        )
+        self._unclaimed.pop(message.job_id, None)
         return wrapped
 
     def cancel(self, name: str) -> wire.ClientMessage | None:
@@ -254,6 +274,9 @@ class Exchange:
         It ends with `JobErred`, or with `JobDone` if the result was faster.
         """
         job = self._jobs.get(name)
+        if name in self._unclaimed:
+            del self._unclaimed[name]
+            return wire.ClientMessage(cancel=wire.Cancel(job_id=name))
         if job is None or job.cancelled:
             return None
         job.cancelled = True
@@ -296,9 +319,17 @@ class Exchange:
         return None
 
     def _received_result(self, message: wire.Result, now_s: float) -> Event | None:
-        job = self._jobs.pop(message.job_id, None)
+        job = self._jobs.get(message.job_id)
         if job is None:
             return None
+        if job.claims and not message.shots:
+            # Sent before the server read the claim; the same comes once more, with its charge.
+            return None
+        del self._jobs[message.job_id]
+        if job.is_speculative:
+            self._unclaimed[message.job_id] = None
+            if len(self._unclaimed) > _MOST_UNCLAIMED:
+                self._unclaimed.pop(next(iter(self._unclaimed)))
         device = self.device.device if self.device is not None else ""
         try:
             return JobDone(result_from_wire(message, device=device, round_trip_s=now_s - job.sent_s))
@@ -310,8 +341,13 @@ class Exchange:
             if message.code == wire.DRAINING:
                 # The job stays unfinished: the stream ends soon, and the next one is told of it again.
                 return None
-            if self._jobs.pop(message.job_id, None) is None:
+            job = self._jobs.get(message.job_id)
+            if job is None:
                 return None
+            if job.after_cancel and not job.cancelled and message.code == wire.CANCELLED:
+                job.after_cancel = False
+                return None
+            del self._jobs[message.job_id]
             return JobErred(message.job_id, error_from_wire(message))
         if message.handle:
             self.forget_registration(message.handle)

@@ -26,7 +26,7 @@ import grpc.aio
 from efaas.api.wire import qpu_pb2 as wire
 from efaas.client import exchange as ex
 from efaas.client.results import CircuitInfo, DeviceInfo, Evaluation, JobResult
-from efaas.errors import EfaasError, QpuUnavailable, SessionEnded
+from efaas.errors import EfaasError, JobFailed, QpuUnavailable, SessionEnded
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message taken from a server: outcomes of every shot of a large job."""
@@ -237,7 +237,10 @@ class QpuStream:
         """Submit a job and let `listener` hear of it; raises like `submit`."""
         self._must_be_open()
         self._send(self._exchange.submit(message, time.perf_counter()))
+        before = self._listeners.get(message.job_id)
         self._listeners[message.job_id] = listener
+        if before is not None:
+            before.failed(JobFailed("a real submit claimed the job", place=f"job {message.job_id}"))
 
     def cancel(self, job_id: str) -> bool:
         """Ask the server to drop a job; it ends with `JobFailed`, or with its result if that was faster.

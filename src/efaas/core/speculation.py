@@ -15,6 +15,10 @@ What it promises:
   that led to it (Tolerant: `within_tolerance`). What is not committed leaves no trace but a count of what it
   cost.
 - **A candidate is prepared at most once** and never again after it was dropped for the same evaluation.
+- **Better information takes precedence.** Candidates that follow from the estimate of the first shots
+  (`CandidatesFound.informed`) take the workers of mere guesses. A guess that is not the first of its list
+  is started only if it can be ready before the result, as far as past evaluations tell: a wrong one would
+  else occupy its worker while the next evaluation's first guess waits for it.
 - **It stops when it does not pay.** The seconds it masked and the seconds it cost the loop are averaged over
   the last evaluations; below break-even it pauses, and probes again after a while, so that a loop with a
   cheap classical step loses next to nothing.
@@ -65,7 +69,9 @@ class CandidatesFound(Event):
     points: tuple[bytes, ...]
     cost_s: float = 0.0
     runnable: bool = True
-    """Whether they may also run on an idle QPU (not for estimates, whose job is still running)."""
+    """Whether they may also run on an idle QPU."""
+    informed: bool = False
+    """Whether they follow from what is known of the pending result, and so outrank what came before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +92,27 @@ class PrepareFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class NextPointDecided(Event):
-    """The result is there and the optimizer has decided; the truth about the candidates."""
+    """The result is there and the optimizer has decided; the truth about the candidates.
+
+    `late_s` is how much later the loop got to the result because of speculation.
+    """
 
     point: bytes
+    late_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ResultCameEarly(Event):
+    """A speculative job that became the real one brought its result this much earlier than a new one."""
+
+    saved_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShotsWasted(Event):
+    """A speculative job that nobody used had taken about this many shots."""
+
+    shots: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +216,21 @@ class SpeculationReport:
     speculative_jobs: int = 0
     speculative_hits: int = 0
     """Speculative jobs that became the real one."""
+    masked_qpu_s: float = 0.0
+    """Wall seconds by which speculative jobs brought their results earlier than new jobs would have."""
+    wasted_shots: int = 0
+    """Shots that speculative jobs took and nobody used; free of charge."""
     paused_evaluations: int = 0
+    """Evaluations in which speculation paused, because it had not paid."""
 
     @property
     def hit_rate(self) -> float:
         """Share of decided points that were hits; 0 before the first."""
         return self.hits / self.evaluations if self.evaluations else 0.0
+
+
+_HOPE = 1.2
+"""A second guess is started if it would be ready within this share of a usual evaluation."""
 
 
 class Speculator:
@@ -226,8 +259,14 @@ class Speculator:
         self._candidates: dict[bytes, _Candidate] = {}
         # Steps that were abandoned but still occupy a worker until it says so.
         self._leaving: dict[bytes, int] = {}
+        # Candidates that were abandoned or taken back during this evaluation.
+        self._dropped: set[bytes] = set()
         self._awaited: bytes | None = None
         self._decided_s = 0.0
+        self._submitted_s = 0.0
+        # Smoothed wall seconds of an evaluation and of a classical step; None before the first.
+        self._evaluation_s: float | None = None
+        self._step_s: float | None = None
         # Seconds won (masked) less seconds that speculation cost the loop, one entry an evaluation.
         self._gains_s: list[float] = []
         self._cost_s = 0.0
@@ -253,6 +292,13 @@ class Speculator:
                 return self._handle_prepared(event)
             case NextPointDecided():
                 return self._handle_decided(event)
+            case ResultCameEarly():
+                self.report.masked_qpu_s += event.saved_s
+                self._cost_s -= event.saved_s
+                return []
+            case ShotsWasted():
+                self.report.wasted_shots += event.shots
+                return []
             case LoopEnded():
                 return self._drop_all_but(None)
             case _:
@@ -261,16 +307,43 @@ class Speculator:
     def _handle_submitted(self, event: EvaluationSubmitted) -> list[Decision]:
         decisions = self._drop_all_but(None)
         self._evaluation = event.evaluation
+        self._submitted_s = event.now_s
+        self._dropped.clear()
         return decisions
 
     def _handle_candidates(self, event: CandidatesFound) -> list[Decision]:
         self._cost_s += event.cost_s
         if not self.wants_candidates:
             return []
-        for point in event.points:
-            if point not in self._candidates and point not in self._leaving:
+        found = [point for point in event.points if point not in self._dropped and point not in self._leaving]
+        for point in found:
+            if point not in self._candidates:
                 self._candidates[point] = _Candidate(point, event.runnable)
-        return self._fill_workers(event.now_s)
+        decisions: list[Decision] = []
+        if event.informed and found:
+            informed = {point: self._candidates[point] for point in found}
+            # In the order of their likelihood, before all mere guesses.
+            self._candidates = informed | self._candidates
+            if self._candidates[found[0]].stage is not _Stage.FAILED:
+                decisions = self._make_room(found[0])
+        return [*decisions, *self._fill_workers(event.now_s)]
+
+    def _make_room(self, best: bytes) -> list[Decision]:
+        """Drop what keeps the likeliest candidate from its worker or its QPU: the unlikeliest first."""
+        decisions: list[Decision] = []
+        preparing = [each for each in self._candidates.values() if each.stage is _Stage.PREPARING]
+        busy = len(preparing) + sum(self._leaving.values())
+        others = [each.point for each in preparing if each.point != best]
+        if self._candidates[best].stage is _Stage.WAITING and busy >= self._workers and others:
+            decisions += self._drop(others[-1])
+        submitted = [each.point for each in self._candidates.values() if each.submitted]
+        if self._speculative_jobs and best not in submitted and len(submitted) >= self._speculative_jobs:
+            candidate = self._candidates[submitted[-1]]
+            candidate.submitted = False
+            decisions.append(CancelAhead(candidate.point, self._evaluation + 1))
+        if self._candidates[best].stage is _Stage.PREPARED and not self._candidates[best].submitted:
+            decisions += self._submit_ahead(self._candidates[best])
+        return decisions
 
     def _handle_prepared(self, event: PrepareFinished | PrepareFailed) -> list[Decision]:
         if event.point in self._leaving:
@@ -284,6 +357,7 @@ class Speculator:
             raise ValueError("a classical step ended that was not running")
         candidate.cpu_s = event.cpu_s
         candidate.wall_s = event.now_s - candidate.started_s
+        self._step_s = _smoothed(self._step_s, candidate.wall_s)
         failed = isinstance(event, PrepareFailed)
         candidate.stage = _Stage.FAILED if failed else _Stage.PREPARED
         if event.point == self._awaited:
@@ -294,6 +368,8 @@ class Speculator:
 
     def _handle_decided(self, event: NextPointDecided) -> list[Decision]:
         self._decided_s = event.now_s
+        self._cost_s += event.late_s
+        self._evaluation_s = _smoothed(self._evaluation_s, event.now_s - self._submitted_s)
         paused = self._paused_for > 0
         if paused:
             self._paused_for -= 1
@@ -327,15 +403,21 @@ class Speculator:
         busy = sum(self._leaving.values())
         busy += sum(each.stage is _Stage.PREPARING for each in self._candidates.values())
         decisions: list[Decision] = []
-        for candidate in self._candidates.values():
+        for rank, candidate in enumerate(self._candidates.values()):
             if busy >= self._workers:
                 break
-            if candidate.stage is _Stage.WAITING:
+            if candidate.stage is _Stage.WAITING and (rank == 0 or self._can_be_ready(now_s)):
                 candidate.stage = _Stage.PREPARING
                 candidate.started_s = now_s
                 busy += 1
                 decisions.append(PrepareAhead(candidate.point))
         return decisions
+
+    def _can_be_ready(self, now_s: float) -> bool:
+        """Whether a step that starts now is likely to end before the pending result comes."""
+        if self._step_s is None or self._evaluation_s is None:
+            return True
+        return now_s + self._step_s <= self._submitted_s + _HOPE * self._evaluation_s
 
     def _submit_ahead(self, candidate: _Candidate) -> list[Decision]:
         running = sum(each.submitted for each in self._candidates.values())
@@ -347,15 +429,22 @@ class Speculator:
         return [SubmitAhead(candidate.point, self._evaluation + 1)]
 
     def _drop_all_but(self, point: bytes | None) -> list[Decision]:
+        return [
+            decision
+            for candidate in [each for each in self._candidates if each != point]
+            for decision in self._drop(candidate)
+        ]
+
+    def _drop(self, point: bytes) -> list[Decision]:
         decisions: list[Decision] = []
-        for candidate in [each for each in self._candidates.values() if each.point != point]:
-            del self._candidates[candidate.point]
-            if candidate.stage is _Stage.PREPARING:
-                self._leaving[candidate.point] = self._leaving.get(candidate.point, 0) + 1
-                decisions.append(AbandonPrepare(candidate.point))
-            if candidate.submitted:
-                decisions.append(CancelAhead(candidate.point, self._evaluation + 1))
-            self.report.wasted_cpu_s += candidate.cpu_s
+        candidate = self._candidates.pop(point)
+        self._dropped.add(point)
+        if candidate.stage is _Stage.PREPARING:
+            self._leaving[point] = self._leaving.get(point, 0) + 1
+            decisions.append(AbandonPrepare(point))
+        if candidate.submitted:
+            decisions.append(CancelAhead(point, self._evaluation + 1))
+        self.report.wasted_cpu_s += candidate.cpu_s
         return decisions
 
     def _book(self, masked_s: float) -> None:
@@ -366,6 +455,10 @@ class Speculator:
             if sum(self._gains_s) <= 0.0:
                 self._paused_for = self._probe_every
             self._gains_s.clear()
+
+
+def _smoothed(before: float | None, value: float) -> float:
+    return value if before is None else 0.7 * before + 0.3 * value
 
 
 def within_tolerance(

@@ -92,6 +92,8 @@ class AskTell(ABC):
     """
 
     name: str
+    takes_stale_points: ClassVar[bool] = False
+    """Whether a step does not depend on where exactly its points were, so that `ask_instead` is sound."""
     _kept: ClassVar[Mapping[str, Kind]]
 
     def __init__(self, initial: Vector) -> None:
@@ -172,6 +174,23 @@ class AskTell(ABC):
         twin = copy.copy(self)
         twin.tell(answers)
         return None if twin.finished is not None else twin._composed()
+
+    def ask_instead(self, asked: Ask) -> None:
+        """Ask this, and not what the state leads to, until it is told.
+
+        A step that was taken on the estimate from a result's first shots is on its way already when the
+        whole result is told; a stochastic method goes on from the whole result all the same.
+
+        Raises:
+            ValueError: the method's steps depend on where its points are, or the shapes differ from its own
+                ask.
+        """
+        own = self.ask()
+        if not self.takes_stale_points:
+            raise ValueError(f"{self.name} depends on where its points are")
+        if own.points.shape != asked.points.shape or own.overlaps.shape != asked.overlaps.shape:
+            raise ValueError("the shapes are not those of the method's own ask")
+        self._pending = Ask(own.iteration, frozen(asked.points.copy()), frozen(asked.overlaps.copy()))
 
     def __copy__(self) -> Self:
         """A snapshot that goes its own way; shares arrays, which nobody changes."""

@@ -6,12 +6,15 @@ implementation, so on a noiseless function both walk through the same vertices; 
 simplex has edges of one length along the axes, and what can be asked together is asked together: the first
 simplex as one batch, the points of a shrink as another.
 
-What is asked next depends on a few comparisons of the pending value with known ones, so `preview`
-enumerates the branches exactly, in microseconds.
+What is asked next depends on a few comparisons of the pending value with known ones, so `branches`
+enumerates it exactly, in microseconds. That the next point depends on nothing else, not even in its last
+bit, is seen to: the centroid is summed exactly, so that the order of the vertices cannot change how it is
+rounded.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -96,7 +99,10 @@ class NelderMead(AskTell):
             _, _, _, shrink = self._coefficients()
             return Ask(self._iteration, vertices[0] + shrink * (vertices[1:] - vertices[0]))
         expand, contract = self._coefficients()[1:3]
-        centroid = np.add.reduce(vertices[:-1], 0) / self._point.size
+        # Exactly rounded: the same whatever the order of the vertices, so that it does not depend on how
+        # good the newest one is.
+        sums = [math.fsum(column) for column in vertices[:-1].T.tolist()]
+        centroid = np.array(sums) / self._point.size
         worst = vertices[-1]
         # Written as SciPy writes it, so that both round alike.
         if self._phase == "reflect":
@@ -108,6 +114,29 @@ class NelderMead(AskTell):
         else:
             trial = (1 - contract) * centroid + contract * worst
         return Ask(self._iteration, trial[np.newaxis])
+
+    def branches(self) -> list[Tell]:
+        """Answers to the pending ask that realise each thing that may be asked next, likeliest first.
+
+        Any answer leads where one of these does, by `preview`, except where a whole simplex is asked: then
+        the list is empty.
+        """
+        best, second_worst, worst = self._simplex[0, -2], self._simplex[-2, -2], self._simplex[-1, -2]
+        below = np.nextafter(best, -np.inf)
+        if self._phase == "reflect":
+            guesses = [best, below, worst, second_worst]  # accept, expand, contract inside, outside
+        elif self._phase == "expand":
+            assert self._reflected is not None
+            guesses = [np.nextafter(self._reflected[-2], -np.inf), self._reflected[-2]]  # trial, reflected
+        elif self._phase == "contract_outside":
+            assert self._reflected is not None
+            # The trial becomes a middle vertex, or the worst; or the simplex shrinks.
+            guesses = [best, self._reflected[-2], np.nextafter(self._reflected[-2], np.inf)]
+        elif self._phase == "contract_inside":
+            guesses = [best, second_worst, worst]
+        else:
+            return []
+        return [Tell(np.array([guess]), np.zeros(1)) for guess in guesses]
 
     def _coefficients(self) -> tuple[float, float, float, float]:
         """Of reflection, expansion, contraction and shrink (Gao and Han 2012, eq. 4.1)."""

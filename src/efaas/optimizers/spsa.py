@@ -58,6 +58,7 @@ class Spsa(AskTell):
     """
 
     name = "spsa"
+    takes_stale_points = True
     _kept: ClassVar[Mapping[str, Kind]] = {
         "seed": "scalar",
         "learning_rate": "scalar",
@@ -160,6 +161,7 @@ class QnSpsa(AskTell):
     """
 
     name = "qn_spsa"
+    takes_stale_points = True
     _kept: ClassVar[Mapping[str, Kind]] = {
         "seed": "scalar",
         "learning_rate": "scalar",
