@@ -171,7 +171,8 @@ class _Rows:
         sums.qpu_s += qpu_s
         sums.cpu_s += cpu_s
         sums.iterations = max(
-            sums.iterations, _integer(record.get("iterations_done")) or row["iteration"] + 1
+            sums.iterations,
+            _integer(record.get("iterations_done")) or row["iteration"] + (record["kind"] != "final"),
         )
         sums.last.update(
             {name: row[name] for name in ("energy", "std_error", "best") if row[name] is not None},
