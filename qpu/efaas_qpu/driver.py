@@ -33,6 +33,7 @@ from efaas_qpu.jobs import LiveJob, execution, partial_message, queued_message, 
 from efaas_qpu.ledger import Booking, CalibrationRecord, DurableLedger, Entry, Kept
 from efaas_qpu.living import LivingDevice
 from efaas_qpu.metrics import Metrics
+from efaas_qpu.uses import whole_ns
 
 logger = logging.getLogger(__name__)
 
@@ -307,6 +308,7 @@ class DeviceDriver:
         live.holds_device = False
         shots_s = max(0.0, busy_s - decision.turn_s)
         self.entry.busy_s += shots_s
+        self.entry.held_ns += whole_ns(busy_s)
         self._metrics.busy.inc(shots_s)
         if failure is not None:
             live.blocks_done = 0
@@ -369,6 +371,7 @@ class DeviceDriver:
         epoch = self.device.calibrate(now_s, decision.scope, decision.qubits)
         self.entry.calibration = CalibrationRecord(epoch, busy_s, decision.caused_by, decision.reason)
         self.entry.calibrating_s += busy_s
+        self.entry.held_ns += whole_ns(busy_s)
         self._metrics.calibrating.inc(busy_s)
         self._metrics.calibrations.labels(decision.scope.value).inc()
         for live in self.jobs.values():

@@ -30,6 +30,7 @@ from efaas.core.calibration import HISTORY_LENGTH, CalibrationEpoch, TypicalErro
 from efaas.core.qpu.messages import CalibrationScope
 from efaas.journal import Journal
 from efaas_qpu.limits import ServerLimits
+from efaas_qpu.uses import LOST, NS, Uses, whole_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,8 @@ class Entry:
     """Device seconds of shots."""
     calibrating_s: float = 0.0
     """Device seconds of calibration."""
+    held_ns: int = 0
+    """Whole nanoseconds for which the device was held, for whatever."""
 
     def must_be_written(self) -> bool:
         """Whether anyone may hear of it only when it is in the log."""
@@ -134,7 +137,9 @@ class Entry:
 
     def may_be_written(self) -> bool:
         """Whether it changes anything; what is not a *must* may wait for the next record."""
-        return bool(self.must_be_written() or self.freed or self.busy_s or self.calibrating_s)
+        return bool(
+            self.must_be_written() or self.freed or self.busy_s or self.calibrating_s or self.held_ns
+        )
 
 
 class Ledger:
@@ -152,6 +157,8 @@ class Ledger:
         """Device time of the first shots, for the duty cycle."""
         self.unbilled_s = 0.0
         """Device seconds booked on nobody."""
+        self.uses = Uses()
+        """Where all of the time went."""
         self.epochs: list[CalibrationEpoch] = []
         """Calibrations from which the device can be made again, oldest first; see the module's text."""
         self.history: deque[PastCalibration] = deque(maxlen=HISTORY_LENGTH)
@@ -175,6 +182,7 @@ class Ledger:
             self.first_job_s = max(0.0, entry.clock_s - entry.busy_s)
         self.busy_s += entry.busy_s
         self.calibrating_s += entry.calibrating_s
+        self.uses.held_ns += entry.held_ns
         if entry.calibration is not None:
             self.history.append(PastCalibration.of(entry.calibration))
             self._measure(entry.calibration.measured)
@@ -208,7 +216,8 @@ class Ledger:
         self.sessions[name] = known
         self.sessions.move_to_end(name)
         while len(self.sessions) > self._limits.known_sessions:
-            self.sessions.popitem(last=False)
+            forgotten, _ = self.sessions.popitem(last=False)
+            self.uses.forget(forgotten)
 
     def _book(self, booking: Booking) -> None:
         if booking.key in self._charged:
@@ -216,6 +225,7 @@ class Ledger:
         self._charged[booking.key] = None
         while len(self._charged) > self._limits.charge_keys:
             self._charged.popitem(last=False)
+        self.uses.add(booking.session, booking.what, whole_ns(booking.qpu_s), booking.shots)
         if booking.session is None:
             self.unbilled_s += booking.qpu_s
             return
@@ -258,6 +268,7 @@ class Ledger:
                 "calibrating_s": self.calibrating_s,
                 "first_job_s": self.first_job_s,
                 "unbilled_s": self.unbilled_s,
+                "uses": self.uses.to_json(),
                 "sessions": [
                     [name, known.seed, known.lease_epoch, known.jobs_done, known.shots, known.qpu_s]
                     for name, known in self.sessions.items()
@@ -281,6 +292,8 @@ class Ledger:
             self.clock_s, self.busy_s = state["clock_s"], state["busy_s"]
             self.calibrating_s, self.unbilled_s = state["calibrating_s"], state["unbilled_s"]
             self.first_job_s = state["first_job_s"]
+            if "uses" in state:
+                self.uses.read(**state["uses"])
             for name, *known in state["sessions"]:
                 self.sessions[name] = Known(*known)
         elif "epoch" in record:
@@ -350,6 +363,8 @@ def entry_to_record(entry: Entry) -> dict[str, Any]:
         record["busy_s"] = entry.busy_s
     if entry.calibrating_s:
         record["calibrating_s"] = entry.calibrating_s
+    if entry.held_ns:
+        record["held_ns"] = entry.held_ns
     return record
 
 
@@ -364,6 +379,7 @@ def entry_from_record(record: Mapping[str, Any]) -> Entry:
         calibration=_calibration_from_record(record["calibration"]) if "calibration" in record else None,
         busy_s=record.get("busy_s", 0.0),
         calibrating_s=record.get("calibrating_s", 0.0),
+        held_ns=record.get("held_ns", 0),
     )
 
 
@@ -391,6 +407,10 @@ class DurableLedger:
         """Why the log could not be written; nothing is taken any more after that."""
         for record in journal.records():
             self.state.restore(record)
+        lost_ns = self.state.uses.pending_ns
+        if lost_ns > 0:  # no job of an earlier server is under way any more
+            self.state.unbilled_s += lost_ns / NS
+            self.state.uses.add(None, LOST, lost_ns, 0)
         if len(journal):
             self.compact()
 
