@@ -151,6 +151,7 @@ class TestFoundAgain:
             sampled(session)
             with Session.from_id(session.session_id) as attached:
                 sampled(attached)
+            until(lambda: not session.accepts_jobs)
             with pytest.raises(SessionEnded):
                 sampled(session)
             with pytest.raises(InputError, match="is closed"):

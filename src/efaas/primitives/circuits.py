@@ -45,12 +45,14 @@ class PreparedCircuit:
     Args:
         circuit: without final measurements if observables are looked at, without idle parameters.
         columns: columns of a parameter array that the circuit depends on; None: all of them.
+        names: of all its parameters, in their order.
         support: qubits that an operation acts on, ascending.
         place: what errors name.
     """
 
     circuit: QuantumCircuit
     columns: tuple[int, ...] | None
+    names: tuple[str, ...]
     support: frozenset[int]
     place: str
     _programs: dict[tuple[tuple[int, ...], int], Program] = field(default_factory=dict)
@@ -147,6 +149,7 @@ def prepare(circuit: QuantumCircuit, *, measured: bool, place: str) -> PreparedC
     elif any(item.operation.name == "measure" for item in circuit.data):
         circuit = circuit.remove_final_measurements(inplace=False)
     columns = None
+    names = tuple(parameter.name for parameter in circuit.parameters)
     used = {name for item in circuit.data for name in _parameters_of(item.operation)}
     idle = [parameter for parameter in circuit.parameters if parameter not in used]
     if idle:  # only the global phase depends on them, which nothing can observe
@@ -158,7 +161,7 @@ def prepare(circuit: QuantumCircuit, *, measured: bool, place: str) -> PreparedC
         if item.operation.name != "barrier"
         for bit in item.qubits
     )
-    return PreparedCircuit(circuit, columns, support, place)
+    return PreparedCircuit(circuit, columns, names, support, place)
 
 
 def _parameters_of(operation: Any) -> Iterable[Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from qiskit.primitives import BaseEstimatorV2, DataBin, PrimitiveResult, PubResult
 from qiskit.primitives.containers.estimator_pub import EstimatorPub, EstimatorPubLike
 
-from efaas.errors import InputError
+from efaas.primitives.bindings import points
 from efaas.primitives.broadcasting import Batch, batches
 from efaas.primitives.circuits import PreparedCircuits
 from efaas.primitives.extrapolation import Floats, extrapolate
@@ -113,11 +113,11 @@ class EstimatorV2(BaseEstimatorV2):  # type: ignore[misc]
         plans = [
             self._plan(EstimatorPub.coerce(pub, default), f"pubs[{index}]") for index, pub in enumerate(pubs)
         ]
-        extrapolator = options.resilience.zne.extrapolator
+        extrapolator, readout = options.resilience.zne.extrapolator, options.mitigates_readout
         session = self._session
 
         def assemble(results: list[JobResult]) -> PrimitiveResult[PubResult]:
-            values = _assemble(plans, results, extrapolator, options.mitigates_readout)
+            values = _assemble(plans, results, extrapolator, readout)
             if len(values) == 1 and values[0].data.evs.size == 1:
                 session.tell(float(values[0].data.evs.reshape(())), float(values[0].data.stds.reshape(())))
             return PrimitiveResult(values, metadata={"version": 2})
@@ -134,17 +134,18 @@ class EstimatorV2(BaseEstimatorV2):  # type: ignore[misc]
         index, distinct = self._distinct(pub, place)
         qubits = circuit.qubits(qubit for terms in distinct for qubit in self._observables.looked_at(terms))
         observables = [self._observables.restrict(terms, qubits) for terms in distinct]
-        points = circuit.parameters(_points(pub))
+        values = points(pub.parameter_values, circuit.names, f"{place}.parameter_values")
+        matrix = circuit.parameters(values)
         shape = pub.parameter_values.shape
         terms_of_all = max(1, sum(len(item.terms) for item in observables))
         most_points = min(
-            4096, JOB_NUMBERS // max(1, points.shape[1]), max(1, JOB_SHOTS // (shots * terms_of_all))
+            4096, JOB_NUMBERS // max(1, matrix.shape[1]), max(1, JOB_SHOTS // (shots * terms_of_all))
         )
         plan = tuple(batches(shape, index, most_points=most_points))
         work = tuple(
             Work(
                 circuit.program(qubits, factor),
-                points[list(batch.points)],
+                matrix if len(batch.points) == len(matrix) else matrix[list(batch.points)],
                 shots,
                 tuple(observables[number] for number in batch.observables),
                 options.mitigates_readout,
@@ -164,20 +165,6 @@ class EstimatorV2(BaseEstimatorV2):  # type: ignore[misc]
             terms = as_terms(array[where], f"{place}.observables")
             index[where] = known.setdefault(terms, len(known))
         return index, list(known)
-
-
-def _points(pub: EstimatorPub) -> Floats:
-    """Parameter sets, one a row, in the order of the circuit's parameters.
-
-    Raises:
-        InputError: a value is not finite.
-    """
-    values = pub.parameter_values.as_array(pub.circuit.parameters)
-    matrix = np.ascontiguousarray(values, dtype=np.float64)
-    matrix = matrix.reshape(pub.parameter_values.size, pub.circuit.num_parameters)
-    if not np.isfinite(matrix).all():
-        raise InputError("hold a value that is not finite", place="parameter values")
-    return matrix
 
 
 def _constants(index: Any, observables: Sequence[Observable], shape: tuple[int, ...]) -> Floats:
@@ -200,6 +187,10 @@ def _assemble(
             for batch in plan.batches:
                 result = next(remaining)
                 epochs.add(result.calibration_epoch)
+                if size == 1:
+                    values[level, 0] = result.evaluations[0].values[0]
+                    errors[level, 0] = result.evaluations[0].std_errors[0]
+                    continue
                 values[level, batch.elements] = result.values[batch.rows, batch.columns]
                 errors[level, batch.elements] = result.std_errors[batch.rows, batch.columns]
         metadata: dict[str, Any] = {

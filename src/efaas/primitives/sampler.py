@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qiskit.primitives import BaseSamplerV2, DataBin, PrimitiveResult, SamplerPubResult
 from qiskit.primitives.containers.sampler_pub import SamplerPub, SamplerPubLike
 
-from efaas.errors import InputError
+from efaas.primitives.bindings import points
 from efaas.primitives.circuits import PreparedCircuits
 from efaas.primitives.job import PrimitiveJob
 from efaas.primitives.options import MAX_SHOTS, SamplerOptions, whole
@@ -105,15 +104,11 @@ class SamplerV2(BaseSamplerV2):  # type: ignore[misc]
         shots = whole(pub.shots, f"{place}.shots", 1, MAX_SHOTS)
         circuit = self._circuits.get(pub.circuit, f"{place}.circuit")
         program = circuit.program(circuit.qubits())
-        values = pub.parameter_values.as_array(pub.circuit.parameters)
-        matrix = np.ascontiguousarray(values, dtype=np.float64).reshape(pub.size, pub.circuit.num_parameters)
-        if not np.isfinite(matrix).all():
-            raise InputError("hold a value that is not finite", place=f"{place}.parameter_values")
-        points = circuit.parameters(matrix)
+        matrix = circuit.parameters(points(pub.parameter_values, circuit.names, f"{place}.parameter_values"))
         width = (pub.circuit.num_clbits + 7) // 8
         most = min(4096, max(1, JOB_BYTES // (shots * max(1, width))))
         work = tuple(
-            Work(program, points[start : start + most], shots) for start in range(0, len(points), most)
+            Work(program, matrix[start : start + most], shots) for start in range(0, len(matrix), most)
         )
         return _Planned(pub, shots, registers_of(pub.circuit), work)
 

@@ -47,6 +47,9 @@ _by_backend: dict[Any, Session] = {}
 """Sessions that were opened for a backend, by its name or object; they end with the interpreter."""
 _default: Session | None = None
 
+_LOOK_EVERY_S = 0.1
+"""Wall seconds between two looks whether another process has closed the session."""
+
 
 def in_runner() -> bool:
     """Whether this program runs as a session of EFaaS."""
@@ -108,6 +111,8 @@ class Session:
         self._usage_s = 0.0
         self._shots = 0
         self._accepting = True
+        self._looked_s = 0.0
+        self._closing = False
         self._ended = False
         self._tokens: list[Any] = []
         self._seeded: dict[int, Transport] = {}
@@ -219,7 +224,9 @@ class Session:
         self._max_time_s = entry.max_time_s
         self._lock = threading.Lock()
         self._jobs, self._open, self._usage_s, self._shots = 0, set(), 0.0, 0
-        self._accepting, self._ended, self._tokens, self._seeded = True, False, [], {}
+        self._accepting, self._looked_s = True, 0.0
+        self._closing = self._ended = False
+        self._tokens, self._seeded = [], {}
         self._server = None
         self._program = None
         self._created = datetime.fromisoformat(entry.created)
@@ -269,8 +276,11 @@ class Session:
     @property
     def accepts_jobs(self) -> bool:
         """Whether jobs are taken."""
-        if self._server is not None and self._accepting and registry.is_closed(self._session_id):
-            self._accepting = False  # by another process that had attached to it
+        now_s = time.monotonic()
+        if self._server is not None and self._accepting and now_s > self._looked_s + _LOOK_EVERY_S:
+            self._looked_s = now_s
+            if registry.is_closed(self._session_id):
+                self._accepting = False  # by another process that had attached to it
         return self._accepting and not self._ended
 
     def is_of_this_program(self) -> bool:
@@ -359,8 +369,8 @@ class Session:
                 run = transport.submit(one)
                 self._open.add(run)
                 runs.append(run)
-        for run in runs:
-            run.add_done_callback(self._note_end)
+        # The QPU is at work now: time to book what has ended before.
+        self._settle()
         return PrimitiveJob(f"{self.session_id}-{number}", self.session_id, primitive, runs, assemble)
 
     def _transport_for(self, seed: int) -> Transport:
@@ -411,15 +421,20 @@ class Session:
             registry.mark_closed(self._session_id)
         if self._settle():
             self._end()
+        else:
+            with self._lock:
+                runs = [] if self._closing else list(self._open)
+                self._closing = True
+            for run in runs:
+                run.add_done_callback(self._note_end)
 
     def cancel(self) -> None:
         """Take no more jobs and drop those on their way."""
+        self.close()
         with self._lock:
-            self._accepting = False
             runs = list(self._open)
         for run in runs:
             run.cancel()
-        self.close()
 
     def _end(self) -> None:
         with self._lock:

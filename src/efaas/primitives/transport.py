@@ -236,8 +236,8 @@ class StreamTransport:
             per_shot=not work.observables,
             on_started=run.begun,
         )
-        job.add_done_callback(lambda ended: _acknowledge(connection, ended))
         run.follow(job)
+        job.add_done_callback(lambda ended: _acknowledge(connection, ended))
 
 
 def _acknowledge(connection: QpuConnection, job: Any) -> None:
