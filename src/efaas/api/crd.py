@@ -1,9 +1,9 @@
 """Makes the CustomResourceDefinitions from the models, so that there is one source.
 
 A CRD wants a *structural* OpenAPI schema: no references, no unions with null, every level typed. What the
-models check beyond types is written next to it as CEL rules, with messages that say what to do; a rule exists
-exactly where the API server can judge (shape, ranges, one-of, what must not change), the rest is the
-operator's.
+models check beyond types is written next to it as CEL rules (`efaas.api.crd_rules`), with messages that say
+what to do; a rule exists exactly where the API server can judge (shape, ranges, one-of, what must not
+change), the rest is the operator's.
 
 ``python -m efaas.api.crd crds/`` writes the files; ``make crds`` calls it, and a test keeps them equal.
 """
@@ -18,8 +18,8 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, TypeAdapter
-from pydantic.alias_generators import to_camel
 
+from efaas.api.crd_rules import NAME_RULE, RULES, TEXT_RULES, rule
 from efaas.api.device import QPUDeviceSpec
 from efaas.api.meta import GROUP, VERSION
 from efaas.api.quantities import DURATION_PATTERN, format_duration
@@ -52,76 +52,6 @@ _KEPT = frozenset(
 
 _ISO_DURATION = TypeAdapter(timedelta)
 """Reads defaults, which pydantic writes into a schema as ISO 8601 (``PT1H``) whatever a field's form."""
-
-_IMMUTABLE_SESSION_FIELDS = (
-    "problem",
-    "ansatz",
-    "optimizer",
-    "initial_parameters",
-    "program",
-    "shots",
-    "seed",
-    "readout_mitigation",
-    "device",
-)
-"""Fields whose change could not be honoured in a running session: its journal was made with the old ones."""
-
-
-def _rule(expression: str, message: str, field: str = "") -> dict[str, str]:
-    rule = {"rule": expression, "message": message}
-    return rule | {"fieldPath": field} if field else rule
-
-
-def _unchanging(field: str, message: str) -> dict[str, str]:
-    """A field may be neither changed, nor added, nor taken away."""
-    before, now = f"oldSelf.{field}", f"self.{field}"
-    same = f"has({now}) == has({before}) && (!has({now}) || {now} == {before})"
-    return _rule(same, f"{field} {message}", f".{field}")
-
-
-_SESSION_RULES = [
-    _rule(
-        "has(self.program) || (has(self.problem) && has(self.ansatz) && has(self.optimizer))",
-        "set problem, ansatz and optimizer, or a program",
-    ),
-    _rule(
-        "!has(self.program) || !(has(self.problem) || has(self.ansatz) || has(self.optimizer))",
-        "a program brings its own problem, ansatz and optimizer: remove them or program",
-    ),
-    *(
-        _unchanging(to_camel(name), "cannot be changed: delete the session and apply it anew")
-        for name in _IMMUTABLE_SESSION_FIELDS
-    ),
-]
-
-_RULES: Mapping[str, list[dict[str, str]]] = {
-    "VQASessionSpec": _SESSION_RULES,
-    "Program": [_rule("has(self.script) != has(self.image)", "set exactly one of script, image")],
-    "QPUDeviceSpec": [
-        _rule(
-            "self.model == oldSelf.model",
-            "model cannot be changed: delete the device and apply it anew",
-            ".model",
-        ),
-    ],
-    "Calibration": [
-        _rule(
-            "duration(self.duration) < duration(self.interval)",
-            "duration must be shorter than interval: else the device does nothing but calibrate",
-            ".duration",
-        ),
-        _rule(
-            "duration(self.duration) < duration(self.maxAge)",
-            "duration must be shorter than maxAge: else no calibration is ever fresh enough",
-            ".maxAge",
-        ),
-        _rule(
-            "(self.drift == 'Trace') == has(self.trace)",
-            "set trace for drift: Trace, and only for that",
-            ".trace",
-        ),
-    ],
-}
 
 _SESSION_COLUMNS = [
     ("State", "string", ".status.state", "Where it is in its life", 0),
@@ -192,6 +122,7 @@ def _definition(
             "spec": spec,
             "status": status,
         },
+        "x-kubernetes-validations": [NAME_RULE],
     }
     names = {
         "kind": kind,
@@ -233,7 +164,11 @@ def _one_of_models() -> frozenset[str]:
 
 
 def _structural(
-    schema: Mapping[str, Any], definitions: Mapping[str, Any], one_of: frozenset[str]
+    schema: Mapping[str, Any],
+    definitions: Mapping[str, Any],
+    one_of: frozenset[str],
+    *,
+    in_list: bool = False,
 ) -> dict[str, Any]:
     schema = _without_null(schema, definitions)
     title = schema.get("title", "")
@@ -249,19 +184,23 @@ def _structural(
     if result.get("type") == "integer":
         result.setdefault("format", "int64")
     if isinstance(result.get("items"), Mapping):
-        result["items"] = _structural(result["items"], definitions, one_of)
+        result["items"] = _structural(result["items"], definitions, one_of, in_list=True)
     additional = result.pop("additionalProperties", False)
     if isinstance(additional, Mapping):
         result["additionalProperties"] = _structural(additional, definitions, one_of) | {"maxLength": 63}
     if "properties" in result:
         result["properties"] = {
-            name: _structural(field, definitions, one_of) for name, field in result["properties"].items()
+            name: _structural(field, definitions, one_of, in_list=in_list)
+            for name, field in result["properties"].items()
         }
-    rules = list(_RULES.get(title, []))
+    rules = list(RULES.get(title, []))
+    if not in_list and result.get("pattern") in TEXT_RULES:
+        # Not in lists: the API server bounds what all rules together may cost.
+        rules.append(TEXT_RULES[result["pattern"]])
     if title in one_of:
         names = list(result["properties"])
         given = ", ".join(f"has(self.{name})" for name in names)
-        rules.append(_rule(f"[{given}].exists_one(field, field)", f"set exactly one of {', '.join(names)}"))
+        rules.append(rule(f"[{given}].exists_one(field, field)", f"set exactly one of {', '.join(names)}"))
     if rules:
         result["x-kubernetes-validations"] = rules
     item_fields = result["items"].get("properties", {}) if isinstance(result.get("items"), Mapping) else {}
@@ -299,7 +238,14 @@ def main(arguments: list[str]) -> int:
 def to_yaml(definition: Mapping[str, Any]) -> str:
     """A CRD as it is committed."""
     header = "# Generated from the models in efaas.api by `make crds`; edit those.\n"
-    return header + yaml.safe_dump(definition, sort_keys=False, width=110, allow_unicode=True)
+    return header + yaml.dump(definition, Dumper=_Plain, sort_keys=False, width=110, allow_unicode=True)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what is there twice in full: anchors would save lines and cost readers."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
 
 
 if __name__ == "__main__":
