@@ -30,7 +30,9 @@ from efaas_scheduler.state import Known, RequestClass
 from efaas_scheduler.wire import Pod
 
 NO_DEVICE = "no QPU device on this node"
-_MOST_REASONS = 50_000
+_MOST_REASONS = 100
+"""Classes of requests whose reasons are kept."""
+_Reason = tuple[Report | None, float, str]
 _EMPTY: Mapping[str, str] = {}
 
 
@@ -58,7 +60,7 @@ class Decider:
         self.known = known
         self._hold_limit_s = hold_limit_s
         self._held_since_s: dict[str, float] = {}
-        self._reasons: dict[tuple[RequestClass, int], tuple[Report | None, float, str]] = {}
+        self._reasons: dict[RequestClass, dict[int, _Reason]] = {}
 
     # --- filter -----------------------------------------------------------------------------------
 
@@ -87,18 +89,22 @@ class Decider:
         failed: dict[str, str] = {}
         unresolvable: dict[str, str] = {}
         if len(nodes) < len(names):
-            kind = RequestClass.of(request)
-            held_reason = f"slot kept for namespace {held_by[0]}, which was served less" if held_by else ""
+            kept_for = f"slot kept for namespace {held_by[0]}, which was served less" if held_by else ""
+            reasons = self._reasons_of(RequestClass.of(request))
+            fits = answer.fits
             for index in np.flatnonzero(~chosen).tolist():
                 name, row = names[index], int(rows[index])
                 if row < 0:
                     unresolvable[name] = NO_DEVICE
+                elif not fits[row]:
+                    text = reasons.get(row)
+                    if text is None or text[0] is not fleet.report_of(row) or now_s >= text[1]:
+                        text = reasons[row] = self._reason(request, row, now_s)
+                    unresolvable[name] = text[2]
                 elif held[index]:
-                    failed[name] = held_reason
-                elif answer.fits[row]:
-                    failed[name] = f"all {fleet.slots_of(row)} slots taken"
+                    failed[name] = kept_for
                 else:
-                    unresolvable[name] = self._reason(request, kind, row, now_s)
+                    failed[name] = f"all {fleet.slots_of(row)} slots taken"
         if nodes:
             known.refused.pop(uid, None)
             if not held_by:
@@ -138,24 +144,27 @@ class Decider:
             full[row] = report is not None and report.view.slots_used >= report.view.slots
         return full
 
-    def _reason(self, request: Request, kind: RequestClass, row: int, now_s: float) -> str:
-        """Why a device refuses; the text is kept for some seconds while the report is the same.
+    def _reasons_of(self, kind: RequestClass) -> dict[int, _Reason]:
+        """Reasons kept for a class of requests, by row.
 
-        Ages in words change slowly, and a cluster of thousands is refused thousands of times a second.
+        Ages in words change slowly, and a cluster of thousands is refused thousands of times a second: so a
+        text is kept for some seconds while the device's report is the same.
         """
+        reasons = self._reasons.get(kind)
+        if reasons is None:
+            if len(self._reasons) >= _MOST_REASONS:
+                self._reasons.clear()
+            reasons = self._reasons[kind] = {}
+        return reasons
+
+    def _reason(self, request: Request, row: int, now_s: float) -> _Reason:
+        """Why a device refuses, with the report and the moment that the text is good for."""
         fleet = self.known.fleet
-        kept = self._reasons.get((kind, row))
-        report = fleet.report_of(row)
-        if kept is not None and kept[0] is report and now_s < kept[1]:
-            return kept[2]
         refusal = fleet.refusal(request, row, now_s, ignore_slots=True)
         # The columns refused and the definition does not: only rounding at the very limit does that.
         text = "at the limit of what is asked for" if refusal is None else refusal.reason
-        if len(self._reasons) > _MOST_REASONS:
-            self._reasons.clear()
         # Ends are spread, so that no single request has to write them all anew.
-        self._reasons[kind, row] = (report, now_s + 5.0 + row % 64 / 8, text)
-        return text
+        return fleet.report_of(row), now_s + 5.0 + row % 64 / 8, text
 
     def _held(
         self,

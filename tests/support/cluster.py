@@ -420,14 +420,25 @@ class Cluster:
         wait_until(name, lambda: self._answers(process, port, tls=True))
         return process
 
-    def start_kwok(self) -> Process:
-        """Start kwok for all nodes: they get Ready, their pods Running."""
+    def start_kwok(self, *, pods: bool = True) -> Process:
+        """Start kwok for all nodes: they stay Ready, and their pods run and end.
+
+        Args:
+            pods: whether pods are played too; else they stay as they were bound.
+        """
+        stages = [
+            stage
+            for stage in yaml.safe_load_all(Path(__file__).with_name("kwok-stages.yaml").read_text())
+            if pods or stage["metadata"]["name"] != "pod-runs"
+        ]
+        config = self.folder / "kwok.yaml"
+        config.write_text(yaml.safe_dump_all(stages))
         port = free_port()
         process = self.start(
             "kwok",
             [
                 "kwok",
-                f"--config={Path(__file__).with_name('kwok-stages.yaml')}",
+                f"--config={config}",
                 f"--kubeconfig={self.kubeconfig}",
                 "--manage-all-nodes",
                 f"--server-address=127.0.0.1:{port}",

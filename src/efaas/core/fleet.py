@@ -15,6 +15,7 @@ whole microseconds, so that rounding noise is no difference and a real one is ne
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -196,8 +197,7 @@ class Fleet:
 
     def rows_of(self, keys: Sequence[str]) -> Rows:
         """Row of each key, -1 for those that are not there; shape (keys,)."""
-        get = self.rows.get
-        return np.array([get(key, -1) for key in keys], dtype=np.intp)
+        return np.fromiter(map(self.rows.get, keys, itertools.repeat(-1)), dtype=np.intp, count=len(keys))
 
     def slots_left(self) -> Ints:
         """Free slots of each row; shape (rows,)."""
