@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from efaas.local.accounts import DeviceUses
 from efaas.local.folder import finite
 from efaas.local.history import HistoryWriter, read_history
 from efaas.local.live import RunTable
@@ -18,6 +19,7 @@ from efaas.local.plot import plot_convergence, series
 from efaas.local.progress import DeviceRecord, RunRecord, SessionRecord, State
 from efaas.local.report import card_lines, report
 from efaas.local.summary import duty_cycle, summarize
+from efaas.local.usage import audit
 
 
 def session(name: str = "h2", evaluations: int = 40) -> SessionRecord:
@@ -56,6 +58,16 @@ def run() -> RunRecord:
             clock_s=100.0,
             busy_s=60.0,
             duty_cycle=0.75,
+            uses=DeviceUses(
+                80_500_000_007,
+                {
+                    ("default/h2", "iteration"): (60_000_000_000, 163_840),
+                    ("default/h2", "slice-cost"): (500_000_000, 0),
+                    ("default/h2", "calibration"): (10_000_000_000, 0),
+                    (None, "calibration"): (9_000_000_000, 0),
+                    (None, "speculation"): (1_000_000_007, 300),
+                },
+            ),
         ),
         "right": DeviceRecord(
             "right", "guadalupe-16", 16, condition="Ready", started=True, clock_s=50.0, busy_s=20.0
@@ -86,12 +98,63 @@ def test_the_summary_has_all_names_that_are_documented(run: RunRecord) -> None:
     assert not missing
 
 
+def test_tenants_are_told_what_they_got_and_what_they_deserve(run: RunRecord) -> None:
+    scan = session("scan", 4)
+    scan.key, scan.batch = "team/scan", True
+    run.sessions[scan.key] = scan
+    run.sessions["default/h2"].result["cpu_s"] = 300.0
+    default, team = summarize(run)["tenants"]
+    # 70.5 of 150 device seconds; 300 of 600 CPU seconds.
+    assert (default["qpu_s"], default["qpu_calibration_s"]) == (70.5, 10.0)
+    assert (default["dominant_resource"], default["dominant_share"]) == ("cpu", pytest.approx(0.5))
+    assert default["deserved_share"] == team["deserved_share"] == 0.5
+    assert default["ttns_device_s"]["n"] == 40
+    assert team["ttns_device_s"]["n"] == 0
+    assert team["batch_wait_device_s"] == {"p50": 0.02, "p95": 0.02, "n": 4}
+    assert (default["weight"], default["sessions"], team["sessions"]) == (1, 1, 2)
+
+
+def test_the_account_of_a_device_adds_up_to_the_nanosecond_or_is_named(run: RunRecord) -> None:
+    usage = summarize(run)["devices"][0]["usage"]
+    assert usage["billed_ns"] + usage["unbilled_ns"] == usage["held_ns"] == 80_500_000_007
+    assert usage["pending_ns"] == 0
+    assert usage["unbilled_s"] == {"calibration": 9.0, "speculation": 1.000000007}
+    assert usage["wasted_shots"] == 300
+    assert audit(run) == []
+    run.devices["left"].uses.held_ns += 1
+    assert [fault.split()[0] for fault in audit(run)] == ["left"]
+    run.interrupted = True  # a job may have been under way
+    assert audit(run) == []
+    run.devices["left"].uses.held_ns -= 2
+    assert len(audit(run)) == 1
+
+
+def test_moves_are_where_the_device_changes(run: RunRecord) -> None:
+    record = run.sessions["default/h2"]
+    away = {"device": "right", "route": "left is calibrating"}
+    for number, where in ((40, away), (41, away), (42, {"device": "left"})):
+        record.apply({"event": "iteration", "iteration": 30, "evaluation": number, **where})
+    assert summarize(run)["sessions"][0]["moves"] == [
+        {"evaluation": 40, "source": "left", "target": "right", "reason": "left is calibrating"},
+        {"evaluation": 42, "source": "right", "target": "left", "reason": "back to left"},
+    ]
+
+
 def test_the_summary_of_a_session(run: RunRecord) -> None:
     done, failed = summarize(run)["sessions"]
     assert done["error"] == pytest.approx(0.001175)
     assert done["noisy_best"]["difference_std_errors"] == pytest.approx(2.0)
     assert done["ttns_s"] == {"p50": pytest.approx(0.0205), "p95": pytest.approx(0.03805), "n": 40}
-    assert done["usage"] == {"shots": 163_840, "qpu_s": 60.0, "cpu_s": None, "wall_s": pytest.approx(4.0)}
+    assert done["usage"] == {
+        "shots": 163_840,
+        "qpu_s": 60.0,
+        "charged_s": 70.5,
+        "iterations_s": 60.0,
+        "slice_cost_s": 0.5,
+        "calibration_s": 10.0,
+        "cpu_s": None,
+        "wall_s": pytest.approx(4.0),
+    }
     assert done["iterations"] == 20
     assert (failed["state"], failed["energy"], failed["noisy_best"]) == ("Failed", None, None)
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from efaas.local.accounts import DeviceUses
+
 
 class State(StrEnum):
     """Where a session is; the words of VQASession conditions."""
@@ -120,6 +122,8 @@ class SessionRecord:
     """Devices that fit, its own first."""
     noisy: bool = True
     """Whether its own device is simulated with noise."""
+    batch: bool = False
+    """Whether it is a scan, which runs as batch work."""
     state: State = State.PENDING
     reason: str = ""
     activity: str = ""
@@ -288,6 +292,8 @@ class DeviceRecord:
     """Whether its server was started, in this run or an earlier one of the folder."""
     failed: bool = False
     """Whether it was given up."""
+    uses: DeviceUses = field(default_factory=DeviceUses)
+    """Where its time went, from its server's log; read at the end."""
 
 
 @dataclass(slots=True)

@@ -39,6 +39,8 @@ def report(summary: Mapping[str, Any], hartree: frozenset[str] = frozenset()) ->
     else:
         for session in sessions:
             parts += [_card(session, session["session"] in hartree), Text("")]
+    if len(summary["tenants"]) > 1:
+        parts.append(_tenants_table(summary["tenants"]))
     if summary["devices"]:
         parts.append(_devices_table(summary))
     return Group(*parts)
@@ -124,6 +126,29 @@ def _sessions_table(sessions: list[Mapping[str, Any]]) -> Table:
             words.duration(session["ttns_s"]["p50"]),
             words.duration(session["ttns_s"]["p95"]),
             words.duration(session["usage"]["qpu_s"] or None),
+        )
+    return table
+
+
+def _tenants_table(tenants: list[Mapping[str, Any]]) -> Table:
+    """Who got what."""
+    table = Table(box=HORIZONTALS, header_style="bold", padding=(0, 1))
+    table.add_column("Tenant", no_wrap=True)
+    for title in ("Weight", "QPU", "CPU", "Share", "Deserved", "TTNS p50", "p95", "Batch p50", "p95"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for tenant in tenants:
+        loops, batch = tenant["ttns_device_s"], tenant["batch_wait_device_s"]
+        table.add_row(
+            tenant["tenant"],
+            str(tenant["weight"]),
+            words.duration(tenant["qpu_s"] or None),
+            words.duration(tenant["cpu_s"] or None),
+            words.percent(tenant["dominant_share"]),
+            words.percent(tenant["deserved_share"]),
+            words.duration(loops["p50"]),
+            words.duration(loops["p95"]),
+            words.duration(batch["p50"]),
+            words.duration(batch["p95"]),
         )
     return table
 

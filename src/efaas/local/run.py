@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from efaas.errors import InputError
+from efaas.local.accounts import read_device_uses
 from efaas.local.best_energy import BestEnergies
 from efaas.local.exact import ExactEnergies
 from efaas.local.folder import RunFolder, finite, read_json, write_json
@@ -39,6 +40,7 @@ from efaas.local.progress import (
 )
 from efaas.local.summary import summarize
 from efaas.local.supervisor import Listener, Supervisor, Timings
+from efaas.local.usage import audit
 
 _EXACT_PATIENCE_S = 60.0
 """How long the report of a finished run waits for the exact energies."""
@@ -114,6 +116,9 @@ def run(options: RunOptions, stdout: TextIO | None = None, stderr: TextIO | None
         exact = ExactEnergies(plan, record)
         with HistoryWriter(folder.history, known) as history:
             asyncio.run(_supervised(options, folder, plan, record, history, exact, stdout, stderr))
+        _take_uses(folder, record)
+        for fault in audit(record):
+            print(f"warning: {fault}", file=stderr)
         exact.wait(0.0 if record.interrupted else _EXACT_PATIENCE_S)
         record.wall_s = earlier_s + time.monotonic() - begun
         write_json(folder.path / "run.json", {**folder.read_run(), "wall_s": record.wall_s})
@@ -157,6 +162,8 @@ def make_record(folder: RunFolder, plan: Plan, started: str) -> RunRecord:
         facts = plan.facts[session.key]
         devices = tuple(plan.placement.get(session.key, ()))
         record = SessionRecord(session.key, facts.qubits, devices)
+        method = session.spec.optimizer
+        record.batch = method is not None and method.scan is not None
         if session.spec.suspend:
             record.state, record.reason = State.SUSPENDED, "spec.suspend is true"
         elif devices:
@@ -205,6 +212,12 @@ def _take_devices(folder: RunFolder, record: RunRecord) -> None:
         device.duty_cycle = number(told.get("qdc_since_first_job")) or 0.0
         device.calibration_epoch = integer(told.get("calibration_epoch")) or 0
         device.started, device.condition = True, "Stopped"
+
+
+def _take_uses(folder: RunFolder, record: RunRecord) -> None:
+    """Read from the servers' logs where the time of the devices went."""
+    for device in record.devices.values():
+        device.uses = read_device_uses(folder.device(device.name) / "data" / "log")
 
 
 # --- while it runs --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from efaas.local.progress import DeviceRecord, RunRecord, SessionRecord, integer, number, percentile
+from efaas.local.usage import device_accounts, session_usage, tenants
 
 SCHEMA = "efaas.dev/run-result/v1"
 
@@ -26,6 +27,7 @@ def summarize(record: RunRecord) -> dict[str, Any]:
         "exit_code": code,
         "qdc": duty_cycle(record),
         "sessions": [_session(session, record) for session in record.sessions.values()],
+        "tenants": tenants(record),
         "devices": [_device(device) for device in record.devices.values() if device.started],
     }
 
@@ -60,12 +62,7 @@ def _session(session: SessionRecord, record: RunRecord) -> dict[str, Any]:
         "ttns_device_s": _spread(session.samples("ttns_device_s")),
         "round_trip_s": _spread(session.samples("round_trip_s")),
         "moves": session.moves(),
-        "usage": {
-            "shots": session.shots,
-            "qpu_s": session.qpu_s,
-            "cpu_s": number(session.result.get("cpu_s")),
-            "wall_s": number(session.result.get("elapsed_s")) or _last(session.samples("elapsed_s")),
-        },
+        "usage": session_usage(record, session),
         "runner_restarts": session.restarts,
         "lease_epoch": session.lease_epoch,
     }
@@ -112,6 +109,7 @@ def _device(device: DeviceRecord) -> dict[str, Any]:
         "warm_start_s": device.warm_start_s,
         "prepared_ahead": device.prepared_ahead,
         "server_restarts": device.restarts,
+        "usage": device_accounts(device.uses),
     }
 
 
@@ -121,7 +119,3 @@ def _spread(samples: list[float]) -> dict[str, float | int | None]:
 
 def _difference(left: float | None, right: float | None) -> float | None:
     return left - right if left is not None and right is not None else None
-
-
-def _last(samples: list[float]) -> float | None:
-    return samples[-1] if samples else None
