@@ -249,3 +249,21 @@ def test_definitions_that_multiply_end_at_the_limit() -> None:
     assert (
         refused(circuit, gate_limit=1000) == "the circuit has more than 1000 operations, its gates expanded"
     )
+
+
+@pytest.mark.parametrize(
+    ("duration", "unit", "ns"), [(50, "us", 50_000), (2.5, "us", 2_500), (1e-6, "s", 1000), (7, "dt", 7)]
+)
+def test_the_length_of_a_delay_survives_the_way_to_a_server(duration, unit, ns):
+    circuit = QuantumCircuit(1)
+    circuit.delay(duration, 0, unit)
+    [read] = qpy.load(io.BytesIO(canonical_program(circuit)))
+    assert (read.data[0].operation.duration, read.data[0].operation.unit) == (ns, "dt")
+
+
+def test_a_delay_of_unknown_length_is_refused():
+    circuit = QuantumCircuit(1)
+    circuit.delay(Parameter("wait"), 0, "us")
+    circuit.rx(0.1, 0)
+    with pytest.raises(CircuitError, match="a delay of wait us cannot be run"):
+        canonical_program(circuit)

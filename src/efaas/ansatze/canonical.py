@@ -202,8 +202,31 @@ class _Expansion:
         if operation.name == "barrier":
             return type(operation)(operation.num_qubits)
         if operation.name == "delay":
-            return operation.base_class(operation.duration, operation.unit)
+            return operation.base_class(_delay_ns(operation), "dt")
         return operation.base_class(*(_angle(value, self._parameters) for value in operation.params))
+
+
+_UNITS_NS = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0, "ps": 1e-3, "dt": 1.0}
+
+
+def _delay_ns(operation: Any) -> int:
+    """Length of a delay in nanoseconds, which a QPU server takes ``dt`` for.
+
+    QPY as Qiskit 2 writes it keeps a delay's number and forgets its unit: 50 µs would come out as 50 dt.
+
+    Raises:
+        CircuitError: the length is no number, or none that can be waited for.
+    """
+    try:
+        length = float(operation.duration) * _UNITS_NS[operation.unit]
+    except (TypeError, ValueError, KeyError):
+        length = math.nan
+    if not 0 <= length < 1e12:
+        raise CircuitError(
+            f"a delay of {str(operation.duration)[:60]} {operation.unit} cannot be run; "
+            "give a number of seconds, or of a part of them"
+        )
+    return round(length)
 
 
 def _is_standard(operation: Any) -> bool:
