@@ -35,6 +35,7 @@ def run_declared(
     options: dict[str, Any] = {} if connect is None else {"connect": connect}
     dispatcher = dispatcher_for(environment, session, progress, **options)
     try:
+        from efaas.core.speculation import Mode
         from efaas.optimizers.stopping import StoppingRule
         from efaas.runner.loop import VariationalLoop
         from efaas.runner.prepare import prepare
@@ -45,7 +46,15 @@ def run_declared(
         dispatcher.prepare(prepared.program, prepared.terms)
         rule = StoppingRule.from_spec(session.spec.stop)
         trajectory = Trajectory(prepared.identity, prepared.make_optimizer, journal, rule, progress)
-        loop = VariationalLoop(prepared, trajectory, dispatcher, rule, Limits.from_spec(session.spec.limits))
+        loop = VariationalLoop(
+            prepared,
+            trajectory,
+            dispatcher,
+            rule,
+            Limits.from_spec(session.spec.limits),
+            speculation=Mode(session.spec.speculation.value),
+            twins=environment.twins_of,
+        )
         progress.state("Preparing", "waiting for the QPU", dispatcher.device)
         status, reason, code = "Completed", "", 0
         try:

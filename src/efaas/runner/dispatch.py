@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from efaas.core.identity import circuit_digest, job_id, observable_digest
+from efaas.core.qpu.messages import JobKind
 from efaas.errors import EfaasError, InputError, JobFailed, QpuUnavailable, SessionEnded
 from efaas.runner.connecting import CONNECTION_PATIENCE_S, Connected, Connector
 from efaas.runner.environment import QpuTarget
@@ -40,6 +41,7 @@ from efaas.runner.routes import Routes, Watch
 
 if TYPE_CHECKING:
     from efaas.client import JobResult, SessionIdentity
+    from efaas.runner.jobs import PartialListener
 
 RETRIES = 3
 """Further tries of a job that the server gave up on with the word that a retry can help."""
@@ -60,6 +62,7 @@ class _Task:
     request: Request
     future: JobFuture
     cpu_s: float
+    on_partial: PartialListener | None = None
     connection: Connected | None = None
     tries: int = 0
     not_before_s: float = 0.0
@@ -140,21 +143,32 @@ class Dispatcher:
             self._prepared.extend(things)
             self._changed.notify()
 
-    def submit(self, request: Request, *, cpu_s: float = 0.0) -> JobFuture:
+    def submit(
+        self,
+        request: Request,
+        *,
+        cpu_s: float = 0.0,
+        device: str = "",
+        on_partial: PartialListener | None = None,
+    ) -> JobFuture:
         """Send a job on its way; returns at once.
 
         Args:
             request: the job.
             cpu_s: CPU seconds of the classical step that led to it, for fair sharing.
+            device: where it was begun as a speculative job; it goes there if that one is still connected.
+            on_partial: hears of its running estimates, in the stream's thread.
         """
         name = self.name(request)
-        task = _Task(request, JobFuture(name, self._cancel), cpu_s)
+        task = _Task(request, JobFuture(name, self._cancel), cpu_s, on_partial)
         with self._changed:
             if self._fatal is not None or self._closed:
                 task.future.set_exception(self._fatal or SessionEnded("the session is closed here"))
                 return task.future
-            self._route(request)
-            connected = self._current
+            connected = self._connection_to(device) if device else None
+            if connected is None:
+                self._route(request)
+                connected = self._current
             straight = connected is not None and not self._waiting and self._is_registered(connected, request)
             if not straight:
                 self._line_up(task)
@@ -162,6 +176,37 @@ class Dispatcher:
         if straight and connected is not None:
             self._send(task, connected)
         return task.future
+
+    def submit_ahead(self, request: Request, device: str) -> JobFuture | None:
+        """Send a speculative job to a device that is connected and knows its circuit; None if none is.
+
+        Such a job is never retried and never moved: it is dropped where it cannot be had at once.
+        """
+        task = _Task(request, JobFuture(self.name(request), self._cancel), 0.0)
+        with self._changed:
+            connected = self._connection_to(device)
+            if self._closed or connected is None or not self._is_registered(connected, request):
+                return None
+        self._send(task, connected)
+        return task.future
+
+    def withdraw(self, name: str, device: str) -> None:
+        """Tell a device that the result of a speculative job is not wanted."""
+        with self._changed:
+            connected = self._connection_to(device)
+        if connected is not None:
+            connected.connection.cancel(name)
+
+    def connect_also(self, device: str) -> None:
+        """Connect to another QPU of the session as well, in the background, for speculative jobs."""
+        threading.Thread(target=self._warm_up, args=(device,), name=f"connect {device}", daemon=True).start()
+
+    def _connection_to(self, device: str) -> Connected | None:
+        """The open connection to a device; under `_changed`."""
+        if self._current is not None and self._current.target.device == device:
+            return self._current
+        spare = self._spares.get(device)
+        return None if spare is None or spare.given_up or spare.moved else spare
 
     def name(self, request: Request) -> str:
         """The job id of a request."""
@@ -287,8 +332,10 @@ class Dispatcher:
             connected.given_up = True
             again = [task for task in self._on_the_way if task.connection is connected]
             self._on_the_way.difference_update(again)
+            guesses = [task for task in again if task.request.kind is JobKind.SPECULATIVE]
             for task in again:
-                self._line_up(task)
+                if task not in guesses:
+                    self._line_up(task)
             self._unlucky += 0 if stay else 1
             if self._unlucky > 1 and not stay:
                 self._preferred = (self._preferred + 1) % len(self._targets)
@@ -297,6 +344,8 @@ class Dispatcher:
                 self._routes.lost(connected.target.device)
                 self._turn(connected.target)
             self._changed.notify()
+        for task in guesses:
+            self._settle(task, error)
         self._news.say(f"lost {connected.target.device}: {error.message}")
         # Closing waits for an answer; a server that is gone gives none.
         threading.Thread(target=_close_quietly, args=(connected.connection,), daemon=True).start()
@@ -331,7 +380,8 @@ class Dispatcher:
 
         Jobs that are asked for together go to the same one: nothing turns while any is on its way.
         """
-        if self._routes is None or self._on_the_way or self._waiting:
+        real = any(task.request.kind is not JobKind.SPECULATIVE for task in self._on_the_way)
+        if self._routes is None or real or self._waiting:
             return
         self._circuit = circuit_digest(request.program)
         if self._current is not None:
@@ -359,7 +409,7 @@ class Dispatcher:
         """Connect to a QPU that the session will probably turn to, and register there what it uses."""
         with self._changed:
             current, spare = self._current, self._spares.get(device)
-            if self._closed or self._routes is None or current is None or current.target.device == device:
+            if self._closed or current is None or current.target.device == device:
                 return
             things = list(current.registered)
             # Two streams of one session to one server would push each other out: no turn until this is done.
@@ -469,6 +519,9 @@ class Dispatcher:
             task.tries += 1
             self._on_the_way.add(task)
         request = task.request
+        # Nobody is told that a guess waits or runs.
+        real = request.kind is not JobKind.SPECULATIVE
+        options: dict[str, Any] = {} if task.on_partial is None else {"on_partial": task.on_partial}
         try:
             job = connected.connection.submit(
                 circuit_digest(request.program),
@@ -480,8 +533,9 @@ class Dispatcher:
                 per_shot=request.per_shot,
                 kind=request.kind,
                 cpu_s=task.cpu_s,
-                on_queued=self._news.queued,
-                on_started=lambda: self._news.started(connected.target.device),
+                on_queued=self._news.queued if real else None,
+                on_started=(lambda: self._news.started(connected.target.device)) if real else None,
+                **options,
             )
         except EfaasError as error:
             self._ended(task, connected, None, error)
@@ -523,6 +577,7 @@ class Dispatcher:
             lost = isinstance(error, QpuUnavailable) or (
                 connected.given_up and isinstance(error, SessionEnded)
             )
+            lost = lost and task.request.kind is not JobKind.SPECULATIVE
             again = lost or (isinstance(error, JobFailed) and error.retry and self._may_retry(task))
             if again and not self._closed:
                 if not lost:
@@ -539,6 +594,8 @@ class Dispatcher:
             self._changed.notify()
 
     def _may_retry(self, task: _Task) -> bool:
+        if task.request.kind is JobKind.SPECULATIVE:
+            return False
         return task.tries <= RETRIES and not task.future.cancel_wanted and not self._closed
 
     @staticmethod

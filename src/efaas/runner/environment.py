@@ -35,6 +35,8 @@ class QpuTarget:
     """``host:port``; empty while only the address file will tell."""
     token_file: Path | None = None
     address_file: Path | None = None
+    twins: str = ""
+    """What its counts follow from, if it is frozen: devices with the same text are twins; empty: unknown."""
 
     def address(self) -> str:
         """Where it listens now, ``host:port``; empty while that is not known."""
@@ -76,6 +78,11 @@ class RunnerEnvironment:
     def folder(self) -> Path:
         """Where the session's results go: beside the journal."""
         return self.journal.parent
+
+    def twins_of(self, device: str) -> tuple[str, ...]:
+        """The session's other devices that give the same counts as this one, bit for bit."""
+        own = next((qpu.twins for qpu in self.qpus if qpu.device == device), "")
+        return tuple(qpu.device for qpu in self.qpus if own and qpu.twins == own and qpu.device != device)
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> RunnerEnvironment:
@@ -144,7 +151,7 @@ def _targets(text: str) -> tuple[QpuTarget, ...]:
 
 
 def _target(item: Any, place: str) -> QpuTarget:
-    known = ("device", "endpoint", "tokenFile", "addressFile")
+    known = ("device", "endpoint", "tokenFile", "addressFile", "twins")
     if not isinstance(item, dict) or not all(isinstance(value, str) for value in item.values()):
         raise InputError(f"is not an object of the texts {', '.join(known)}", place=place)
     if not item.get("device") or not (item.get("endpoint") or item.get("addressFile")):
@@ -154,4 +161,5 @@ def _target(item: Any, place: str) -> QpuTarget:
         endpoint=item.get("endpoint", ""),
         token_file=Path(item["tokenFile"]) if item.get("tokenFile") else None,
         address_file=Path(item["addressFile"]) if item.get("addressFile") else None,
+        twins=item.get("twins", ""),
     )

@@ -15,6 +15,9 @@ from efaas.optimizers.base import Vector
 
 if TYPE_CHECKING:
     from efaas.client import JobResult, SessionIdentity
+    from efaas.client.results import Evaluation
+
+    PartialListener = Callable[[int, tuple[Evaluation, ...]], None]
 
     _ResultFuture = concurrent.futures.Future[JobResult]
 else:

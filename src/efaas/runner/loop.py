@@ -17,14 +17,17 @@ a scan). Its shots are new, so it is free of that bias.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from efaas.core.qpu.messages import JobKind
+from efaas.core.speculation import Mode
 from efaas.optimizers.base import Ask, Tell
 from efaas.optimizers.scan import Scan
+from efaas.runner.ahead import Ahead, Inbox, Step
+from efaas.runner.foresight import Estimate, Foresight, key_of
 from efaas.runner.jobs import JobFuture, Request
 from efaas.runner.limits import Limits
 from efaas.runner.trajectory import SCAN_WINDOW, Trajectory
@@ -32,6 +35,7 @@ from efaas.runner.waiting import Waiting
 
 if TYPE_CHECKING:
     from efaas.client import JobResult
+    from efaas.client.results import Evaluation
     from efaas.optimizers.stopping import StoppingRule
     from efaas.runner.dispatch import Dispatcher
     from efaas.runner.prepare import Prepared
@@ -47,6 +51,9 @@ class VariationalLoop:
         rule: when the loop is done.
         limits: when it has used too much.
         clock: wall seconds from anywhere; tests bring their own.
+        speculation: how far it may run ahead of results; see `docs/speculation.md`.
+        twins: for a device, those of the session that give the same counts, bit for bit.
+        inbox: of what happens beside the loop; tests bring their own.
     """
 
     def __init__(
@@ -57,6 +64,10 @@ class VariationalLoop:
         rule: StoppingRule,
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        speculation: Mode = Mode.OFF,
+        twins: Callable[[str], Sequence[str]] = lambda _: (),
+        inbox: Inbox | None = None,
     ) -> None:
         self._prepared = prepared
         self._trajectory = trajectory
@@ -68,6 +79,18 @@ class VariationalLoop:
         self._waiting = Waiting(limits, trajectory.account, self._elapsed_s, clock)
         self._iteration_began_s = clock()
         self._cpu_mark_s = time.process_time()
+        self._foresight = Foresight(self._optimizer)
+        self._ahead: Ahead | None = None
+        if speculation is not Mode.OFF and not isinstance(self._optimizer, Scan):
+            self._ahead = Ahead(
+                speculation,
+                dispatcher,
+                prepare=lambda asked: asked,
+                requests=lambda asked, first: self._requests(asked, first, JobKind.SPECULATIVE),
+                twins=twins,
+                clock=clock,
+                inbox=inbox,
+            )
 
     def run(self) -> None:
         """Go on until the final evaluation is in the journal.
@@ -83,6 +106,8 @@ class VariationalLoop:
         else:
             while self._goes_on():
                 self._iterate()
+            if self._ahead is not None:
+                self._ahead.end()
         self._evaluate_final()
 
     def outcome(self) -> dict[str, Any]:
@@ -103,6 +128,7 @@ class VariationalLoop:
             "optimizer": self._optimizer.name,
             "stopped_by": self._rule.explain() or self._optimizer.finished or "",
             **({"cut": final["cut"]} if final and "cut" in final else {}),
+            **({"speculation": self._ahead.summary()} if self._ahead is not None else {}),
         }
 
     def _elapsed_s(self) -> float:
@@ -126,14 +152,69 @@ class VariationalLoop:
     def _iterate(self) -> None:
         asked = self._optimizer.ask()
         first = self._trajectory.next_evaluation
-        results, cpu_s = self._run(self._requests(asked, first))
+        estimate = None
+        if self._ahead is None:
+            results, cpu_s = self._run(self._requests(asked, first))
+        else:
+            results, cpu_s, estimate = self._run_ahead(self._ahead, asked, first)
         answers = _answers(asked, results)
-        self._optimizer.tell(answers)
+        if estimate is not None and not estimate.accepts(answers):
+            estimate = None
+        chosen = self._foresight.take(answers, estimate)
         self._trajectory.add_iteration(
-            asked, answers, results, first, self._times(cpu_s), route=self._dispatcher.route
+            asked,
+            answers,
+            results,
+            first,
+            self._times(cpu_s),
+            route=self._dispatcher.route,
+            stepped_on=estimate,
+            chosen=chosen,
         )
         for result in results:
             self._dispatcher.acknowledge(result.job_id)
+
+    def _run_ahead(
+        self, ahead: Ahead, asked: Ask, first: int
+    ) -> tuple[list[JobResult], float, Estimate | None]:
+        """As `_run`, while the next step is looked for; with the estimate that it was taken on."""
+        taken = ahead.decide(Step(key_of(asked), asked))
+        self._waiting.check()
+        cpu_s = time.process_time() - self._cpu_mark_s
+        # Overlaps are shares of outcomes, of which there are no running estimates.
+        listens = len(asked.points) > 0 and not len(asked.overlaps)
+        futures = [
+            self._dispatcher.submit(
+                request,
+                cpu_s=cpu_s,
+                device=taken.device,
+                on_partial=ahead.listener(first) if listens else None,
+            )
+            for request in self._requests(asked, first)
+        ]
+        ahead.submitted(first, futures, taken.device)
+        stepped_on: list[Estimate] = []
+        tolerant = ahead.mode is Mode.TOLERANT
+
+        def on_partial(shots: int, evaluations: tuple[Evaluation, ...]) -> None:
+            estimate = _estimate(evaluations, shots)
+            if estimate is None or (tolerant and stepped_on):
+                return
+            if tolerant:
+                stepped_on.append(estimate)
+            ahead.offer(self._steps(self._foresight.after(estimate.answers)), informed=True)
+
+        if not tolerant:
+            ahead.offer(self._steps(self._foresight.guesses()))
+        ahead.wait(lambda: self._waiting.look(futures), on_partial)
+        results = [self._waiting.result(future) for future in futures]
+        ahead.came(results)
+        self._cpu_mark_s = time.process_time()
+        return results, cpu_s, stepped_on[0] if stepped_on else None
+
+    @staticmethod
+    def _steps(asks: Iterator[Ask]) -> Iterator[Step]:
+        return (Step(key_of(asked), asked) for asked in asks)
 
     def _requests(self, asked: Ask, first: int, kind: JobKind = JobKind.LOOP) -> list[Request]:
         """The jobs of an ask: energies of the points, fidelities of the pairs."""
@@ -239,6 +320,15 @@ def _answers(asked: Ask, results: Sequence[JobResult]) -> Tell:
     if len(asked.overlaps):
         overlaps = np.array([_all_zeros(item) for item in results[-1].evaluations])
     return Tell(values, errors, overlaps)
+
+
+def _estimate(evaluations: Sequence[Evaluation], shots: int) -> Estimate | None:
+    """A running estimate as answers, if it can be told."""
+    values = np.array([item.values[0] for item in evaluations])
+    errors = np.array([item.std_errors[0] for item in evaluations])
+    if not (np.isfinite(values).all() and np.isfinite(errors).all()):
+        return None
+    return Estimate(Tell(values, errors), shots)
 
 
 def _all_zeros(evaluation: Any) -> float:

@@ -34,6 +34,7 @@ from efaas.runner.journalled import job_record
 if TYPE_CHECKING:
     from efaas.client import JobResult
     from efaas.journal import Journal
+    from efaas.runner.foresight import Estimate
     from efaas.runner.progress import Progress
 
 RECORD_FORMAT = 1
@@ -101,6 +102,8 @@ class Trajectory:
         times: Mapping[str, float],
         *,
         route: str = "",
+        stepped_on: Estimate | None = None,
+        chosen: Ask | None = None,
         durable: bool = True,
     ) -> None:
         """Write down what was asked and told; the optimizer has been told already.
@@ -112,6 +115,8 @@ class Trajectory:
             first_evaluation: number of the first of these jobs.
             times: ``cpu_s``, ``elapsed_s``, ``iteration_s``.
             route: why it did not run on the session's own device; empty if it did.
+            stepped_on: the estimate that the next step was taken on, where it stands.
+            chosen: the next points, where the estimate chose them but the whole result was told.
             durable: return only when it is on disk.
         """
         estimate = self.optimizer.estimate
@@ -132,6 +137,14 @@ class Trajectory:
             "route": route,
             **times,
         }
+        if stepped_on is not None:
+            record["stepped_on"] = stepped_on.record()
+            if chosen is not None:
+                record["next"] = {"points": chosen.points.tolist(), "overlaps": chosen.overlaps.tolist()}
+            else:
+                # The method remembers values at points, so it was told the estimate.
+                record["final"] = {name: record["told"][name] for name in ("values", "std_errors")}
+                record["told"] = {**record["told"], **stepped_on.record()}
         if self._bytes_since_state >= self._state_bytes:
             record["state"] = self.optimizer.state()
             self._state_bytes = len(json.dumps(record["state"]))
@@ -201,6 +214,7 @@ class Trajectory:
             optimizer = make_optimizer()
         else:
             optimizer = restore_optimizer(steps[last]["state"])
+            _choose_again(optimizer, steps[last])
             self._state_bytes = len(json.dumps(steps[last]["state"]))
             self._bytes_since_state = _size(steps[last])
         for record in steps[last + 1 :]:
@@ -248,6 +262,17 @@ def _tell_again(optimizer: Optimizer, record: Mapping[str, Any]) -> None:
         optimizer.tell_ask(asked.iteration, answers)
     else:
         optimizer.tell(answers)
+        _choose_again(optimizer, record)
+
+
+def _choose_again(optimizer: Any, record: Mapping[str, Any]) -> None:
+    """Ask again what was chosen by an estimate."""
+    chosen = record.get("next")
+    if chosen is not None:
+        own = optimizer.ask()
+        points = np.array(chosen["points"], dtype=np.float64).reshape(own.points.shape)
+        overlaps = np.array(chosen["overlaps"], dtype=np.float64).reshape(own.overlaps.shape)
+        optimizer.ask_instead(Ask(own.iteration, points, overlaps))
 
 
 def _ask_again(optimizer: Optimizer, number: int) -> Ask | None:

@@ -58,6 +58,19 @@ class Waiting:
         if reason is not None:
             raise LimitReached(reason)
 
+    def look(self, futures: Sequence[JobFuture]) -> None:
+        """Raise if a limit is reached while these run.
+
+        Raises:
+            LimitReached: all are cancelled.
+        """
+        try:
+            self._raise(0.0)
+        except LimitReached:
+            for future in futures:
+                future.cancel()
+            raise
+
     def some(self, futures: Sequence[JobFuture]) -> list[JobFuture]:
         """Wait until at least one is done; returns those that are, in the order given.
 
@@ -71,12 +84,7 @@ class Waiting:
             if done:
                 self._idle_since_s = self._clock()
                 return [future for future in futures if future in done]
-            try:
-                self._raise(0.0)
-            except LimitReached:
-                for future in futures:
-                    future.cancel()
-                raise
+            self.look(futures)
 
     def result(self, future: JobFuture) -> JobResult:
         """The result of one job.
