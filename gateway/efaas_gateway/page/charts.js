@@ -2,6 +2,19 @@
 
 import { color, h } from "./dom.js";
 
+// Times of day as people here write them.
+const days = uPlot.fmtDate("{YYYY}-{MM}-{DD}");
+const minutes = uPlot.fmtDate("{HH}:{mm}");
+const moments = uPlot.fmtDate("{HH}:{mm}:{ss}");
+
+export const timeAxis = (axis) => axis(undefined, undefined, {
+  space: 76,
+  size: 30,
+  values: (_, splits, __, ___, step) => splits.map((at) => (step >= 86400 ? days : step >= 60 ? minutes : moments)(new Date(at * 1000))),
+});
+
+export const countAxis = (axis, label) => axis(label, undefined, { size: 30, space: 60 });
+
 const axis = (label, values, more = {}) => ({
   stroke: color("--soft"),
   grid: { stroke: color("--grid"), width: 1 },
@@ -9,7 +22,8 @@ const axis = (label, values, more = {}) => ({
   font: "12px system-ui, sans-serif",
   labelFont: "12px system-ui, sans-serif",
   label,
-  labelSize: 18,
+  labelSize: 16,
+  labelGap: 2,
   ...(values ? { values: (_, splits) => splits.map((split) => (split === null || split === undefined ? "" : values(split))) } : {}),
   ...more,
 });

@@ -1,8 +1,8 @@
 // One device: how it ages, its calibrations, what runs on it.
 
 import { get } from "./api.js";
-import { Chart, legend, line } from "./charts.js";
-import { badge, clock, freshness, h, meter, percent, put, seconds, whole } from "./dom.js";
+import { Chart, legend, line, timeAxis } from "./charts.js";
+import { badge, clock, freshness, h, meter, percent, put, seconds, shortSeconds, whole } from "./dom.js";
 import { eventItem } from "./overview.js";
 
 const MOST = 2000;
@@ -15,15 +15,15 @@ export class Device {
     this.state = h("p");
     this.facts = h("dl", { class: "facts" });
     this.fresh = h("div");
-    this.age = new Chart(`Age of the calibration of ${name} over time`, 220, (axis) => plot(axis, "age of calibration", seconds, [line("age", "--s1")]));
-    this.error = new Chart(`Two-qubit error of ${name}, as calibrated and as it is`, 220, (axis) => plot(axis, "median two-qubit error", (value) => percent(value, 2), [line("as calibrated", "--s1", { width: 2 }), line("as it is", "--s2")]));
-    this.queue = new Chart(`Jobs waiting on ${name} over time`, 160, (axis) => plot(axis, "jobs waiting", whole, [line("queue", "--s5", { fill: "rgba(180,140,40,.12)" })]));
-    this.errorCard = h("section", { class: "card", "aria-label": "Errors" }, h("header", {}, h("h2", {}, "Errors")), this.error.element, legend([["--s1", "as calibrated"], ["--s2", "as it is (known to the simulation only)"]]));
+    this.age = new Chart(`Age of the calibration of ${name} over time`, 220, (axis) => plot(axis, "", shortSeconds, [line("age", "--s1")]));
+    this.error = new Chart(`Two-qubit error of ${name}, as calibrated and as it is`, 220, (axis) => plot(axis, "", (value) => percent(value, 2), [line("as calibrated", "--s1", { width: 2 }), line("as it is", "--s2")]));
+    this.queue = new Chart(`Jobs waiting on ${name} over time`, 220, (axis) => plot(axis, "", whole, [line("queue", "--s5", { fill: "rgba(180,140,40,.12)" })]));
+    this.errorCard = h("section", { class: "card", "aria-label": "Errors" }, h("header", {}, h("h2", {}, "Errors"), h("span", { class: "soft" }, "median two-qubit error")), this.error.element, legend([["--s1", "as calibrated"], ["--s2", "as it is (known to the simulation only)"]]));
     this.calibrations = h("div");
     this.running = h("div");
     this.events = h("ul", { class: "list" });
     this.element = h("div", {}, h("h1", { tabindex: -1 }, name), this.state, this.fresh, this.facts,
-      h("div", { class: "half" }, h("section", { class: "card", "aria-label": "Freshness" }, h("header", {}, h("h2", {}, "Freshness")), this.age.element), h("section", { class: "card", "aria-label": "Queue" }, h("header", {}, h("h2", {}, "Queue")), this.queue.element)),
+      h("div", { class: "half" }, h("section", { class: "card", "aria-label": "Freshness" }, h("header", {}, h("h2", {}, "Freshness"), h("span", { class: "soft" }, "age of the calibration, device time")), this.age.element), h("section", { class: "card", "aria-label": "Queue" }, h("header", {}, h("h2", {}, "Queue"), h("span", { class: "soft" }, "jobs waiting")), this.queue.element)),
       this.errorCard,
       h("div", { class: "columns" },
         h("section", { class: "card", "aria-label": "On it now" }, h("header", {}, h("h2", {}, "On it now")), this.running),
@@ -88,5 +88,5 @@ export class Device {
 }
 
 function plot(axis, label, say, series) {
-  return { scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.08, 1e-9)] } }, axes: [axis(undefined, undefined, { space: 70 }), axis(label, say, { size: 74 })], series: [{}, ...series] };
+  return { scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.08, say === whole ? 2 : 1e-9)] } }, axes: [timeAxis(axis), axis(label || undefined, say, { size: 62, ...(say === whole ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] } : {}) })], series: [{}, ...series] };
 }

@@ -15,7 +15,7 @@ export function h(tag, attributes = {}, ...children) {
 export const put = (element, ...children) => element.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
 
 const MINUS = "−";
-const signed = (text) => text.replace("-", MINUS);
+const signed = (text) => text.replaceAll("-", MINUS);
 
 export const number = (value, digits = 4) => value === null || value === undefined ? "–" : signed(value.toFixed(digits));
 export const whole = (value) => value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en").replaceAll(",", " ");
@@ -27,9 +27,21 @@ export function seconds(value) {
   if (value < 1e-3) return `${(value * 1e6).toPrecision(3)} µs`;
   if (value < 1) return `${(value * 1e3).toPrecision(3)} ms`;
   if (value < 60) return `${value.toPrecision(3)} s`;
-  if (value < 3600) return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
-  if (value < 86400) return `${Math.floor(value / 3600)} h ${Math.round((value % 3600) / 60)} min`;
-  return `${Math.floor(value / 86400)} d ${Math.round((value % 86400) / 3600)} h`;
+  for (const [unit, name, lower, lowerName] of [[86400, "d", 3600, "h"], [3600, "h", 60, "min"], [60, "min", 1, "s"]]) {
+    const total = Math.round(value / lower);
+    const rest = total % (unit / lower);
+    if (total * lower >= unit) return `${Math.floor((total * lower) / unit)} ${name}${rest ? ` ${rest} ${lowerName}` : ""}`;
+  }
+  return `${Math.round(value)} s`;
+}
+
+export const small = (value) => signed(value.toExponential(1));
+
+// For the ticks of an axis: one unit, few digits.
+export function shortSeconds(value) {
+  const size = Math.abs(value);
+  const [unit, name] = size >= 86400 ? [86400, "d"] : size >= 3600 ? [3600, "h"] : size >= 60 ? [60, "min"] : size >= 1 || size === 0 ? [1, "s"] : size >= 1e-3 ? [1e-3, "ms"] : [1e-6, "µs"];
+  return `${Number((value / unit).toPrecision(3))} ${name}`;
 }
 
 export function clock(at) {

@@ -151,6 +151,7 @@ document.getElementById("theme").addEventListener("click", () => {
   view.repaint?.();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => view.repaint?.());
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
 window.addEventListener("hashchange", () => show(true));
 
 takeToken();

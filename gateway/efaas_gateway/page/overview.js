@@ -1,7 +1,7 @@
 // Overview: sessions and why each waits, devices with their freshness, the queue, what happened.
 
 import { get } from "./api.js";
-import { badge, clock, freshness, h, isEnded, meter, number, percent, put, seconds, whole } from "./dom.js";
+import { badge, clock, freshness, h, isEnded, meter, number, percent, put, seconds, small, whole } from "./dom.js";
 
 const PAGE = 200;
 
@@ -31,7 +31,7 @@ export class Overview {
           h("thead", {}, h("tr", {}, ["Session", "State", "Why", "Device"].map((name) => h("th", { scope: "col" }, name)), ["Iteration", "Best", "To exact", "TTNS"].map((name) => h("th", { scope: "col", class: "right" }, name)))),
           this.rows)),
         this.more),
-      h("div", { class: "columns" },
+      h("div", { class: "half" },
         h("section", { class: "card", "aria-label": "Queue" }, h("header", {}, h("h2", {}, "Queue now")), this.queue),
         h("section", { class: "card", "aria-label": "Events" }, h("header", {}, h("h2", {}, "What happened")), this.events)));
     this.draw();
@@ -94,7 +94,7 @@ export class Overview {
     const waiting = [...this.known.devices.values()].flatMap((device) => (device.waiting || device.sessions || []).filter((entry) => entry.position > 0).map((entry) => ({ ...entry, device: device.name })));
     if (!waiting.length) { put(this.queue, h("p", { class: "empty" }, "Nobody waits.")); return; }
     waiting.sort((a, b) => a.position - b.position || a.device.localeCompare(b.device));
-    put(this.queue, h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Queue" }, h("table", {}, h("thead", {}, h("tr", {}, ["Device", "Place", "Session", "Why"].map((name) => h("th", { scope: "col" }, name)))),
+    put(this.queue, h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Who waits" }, h("table", {}, h("thead", {}, h("tr", {}, ["Device", "Place", "Session", "Why"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, waiting.slice(0, 50).map((entry) => h("tr", {}, h("td", {}, entry.device), h("td", { class: "number" }, entry.position), h("td", {}, entry.session ? h("a", { href: `#/sessions/${entry.session}` }, entry.session) : "another tenant’s"), h("td", { class: "why" }, entry.reason)))))));
   }
 
@@ -111,7 +111,7 @@ function sessionRow(item) {
     h("td", { class: item.device ? "" : "empty-cell" }, item.device ? h("a", { href: `#/devices/${item.device}` }, item.device) : ""),
     cell("iteration", whole(item.iterations), !item.iterations),
     cell("best", number(item.best), item.best === null),
-    cell("to exact", error === null ? "" : error.toExponential(1).replace("-", "−"), error === null),
+    cell("to exact", error === null ? "" : small(error), error === null),
     cell("TTNS", item.ttns_s === null ? "" : seconds(item.ttns_s), item.ttns_s === null));
 }
 

@@ -1,8 +1,8 @@
 // One session: live convergence, where the time of each iteration goes, moves, usage and limits, cancel.
 
 import { download, get, post } from "./api.js";
-import { Chart, bars, dataTable, legend, line } from "./charts.js";
-import { announce, badge, color, h, isEnded, meter, number, put, seconds, whole } from "./dom.js";
+import { Chart, bars, countAxis, dataTable, legend, line } from "./charts.js";
+import { announce, badge, color, h, isEnded, meter, number, put, seconds, shortSeconds, small, whole } from "./dom.js";
 import { eventItem, shownName } from "./overview.js";
 
 const PARTS = [["cpu_s", "--c-classical", "classical"], ["network_s", "--c-network", "network"], ["queue_s", "--c-queue", "queue"], ["calibration_s", "--c-calibration", "calibration"], ["execution_s", "--c-qpu", "QPU"]];
@@ -20,7 +20,7 @@ export class Session {
     this.cancelButton = h("button", { type: "button", class: "danger", onclick: () => this.dialog.showModal() }, "Cancel session");
     this.dialog = h("dialog", { "aria-labelledby": "cancel-title" },
       h("h2", { id: "cancel-title" }, `Cancel ${this.title}?`), h("p", {}, "It ends for good. What it has found so far is kept."),
-      h("div", { class: "row" }, h("button", { type: "button", onclick: () => this.dialog.close(), autofocus: true }, "Keep it running"), h("button", { type: "button", class: "danger", onclick: () => this.cancel() }, "Cancel it")));
+      h("div", { class: "row" }, h("button", { type: "button", onclick: () => this.dialog.close() }, "Keep it running"), h("button", { type: "button", class: "danger", onclick: () => this.cancel() }, "Cancel it")));
     this.facts = h("dl", { class: "facts" });
     this.convergence = new Chart("Energy over evaluations, with its shot noise, the best so far and the exact energy", 300, convergence);
     this.ttns = new Chart("Time to next shot of each iteration", 210, timeToNextShot);
@@ -31,12 +31,13 @@ export class Session {
     this.limits = h("div");
     this.events = h("ul", { class: "list" });
     this.speculative = h("p", { class: "soft" });
+    this.beyond = h("p", { class: "soft" });
     this.element = h("div", {},
       h("div", { class: "row" }, h("div", {}, this.heading, this.state), this.cancelButton), this.dialog, this.facts,
       h("section", { class: "card", "aria-label": "Convergence" }, h("header", {}, h("h2", {}, "Convergence"), h("span", { class: "more" }, h("button", { type: "button", onclick: () => download(`${this.path}/trajectory.parquet`, `${this.key.replace("/", ".")}.parquet`) }, "Parquet"))), this.convergence.element, this.keys, this.values),
       h("div", { class: "half" },
         h("section", { class: "card", "aria-label": "Time to next shot" }, h("header", {}, h("h2", {}, "Time to next shot")), this.ttns.element),
-        h("section", { class: "card", "aria-label": "Timeline" }, h("header", {}, h("h2", {}, "Where each iteration’s time goes")), this.timeline.element, legend(PARTS.map(([, key, label]) => [key, label])), this.speculative)),
+        h("section", { class: "card", "aria-label": "Timeline" }, h("header", {}, h("h2", {}, "Where each iteration’s time goes")), this.timeline.element, legend(PARTS.map(([, key, label]) => [key, label])), this.beyond, this.speculative)),
       h("section", { class: "card", "aria-label": "Devices" }, h("header", {}, h("h2", {}, "Where it ran")), this.moves),
       h("div", { class: "half" },
         h("section", { class: "card", "aria-label": "Limits" }, h("header", {}, h("h2", {}, "Usage and limits")), this.limits),
@@ -99,7 +100,7 @@ export class Session {
     put(this.facts,
       fact("Energy", number(detail.energy, 5), detail.std_error ? `± ${detail.std_error.toFixed(5)}` : ""),
       fact("Best seen", number(detail.best, 5)),
-      fact("Exact", number(detail.exact, 5), toExact === null ? "" : `${toExact >= 0 ? "+" : "−"}${Math.abs(toExact).toExponential(1)}`),
+      fact("Exact", number(detail.exact, 5), toExact === null ? "" : `energy is ${toExact >= 0 ? "+" : ""}${small(toExact)} off`),
       detail.noisy_best !== null && detail.noisy_best !== undefined ? fact("Best under noise", number(detail.noisy_best, 5)) : null,
       fact("Iterations", whole(detail.iterations)),
       fact("TTNS, last", seconds(detail.ttns_s)),
@@ -129,7 +130,13 @@ export class Session {
     const stacked = PARTS.map(([name]) => x.map((_, index) => (sums[index] += c[name][index] || 0)));
     const step = Math.max(1, Math.ceil(x.length / 160));
     const thin = (column) => column.filter((_, index) => index % step === 0);
-    this.timeline.set([thin(x), ...stacked.reverse().map(thin)]);
+    // The first iteration builds circuits and dwarfs the others; the scale is theirs.
+    const sorted = [...sums].sort((a, b) => a - b);
+    const usual = 2 * (sorted[Math.floor(0.95 * (sorted.length - 1))] || 0);
+    const most = sorted[sorted.length - 1] || 0;
+    this.timelineTop = Math.min(most, usual || most);
+    this.timeline.set([thin(x), ...stacked.reverse().map(thin)], { top: () => this.timelineTop });
+    this.beyond.textContent = most > this.timelineTop ? `The longest took ${seconds(most)} (evaluation ${x[sums.indexOf(most)]}) and is cut off.` : "";
     const masked = c.speculative_s.reduce((sum, value) => sum + (value || 0), 0);
     this.speculative.textContent = masked ? `Speculation masked ${seconds(masked)} of classical time.` : "";
     this.drawMoves();
@@ -185,7 +192,7 @@ function duration(text) {
 function convergence(axis, context) {
   return {
     scales: { x: { time: false } },
-    axes: [axis("evaluation"), axis("energy", (value) => value.toPrecision(5).replace("-", "−"), { size: 74 })],
+    axes: [countAxis(axis, "evaluation"), axis("energy", (value) => `${Number(value.toFixed(6))}`.replace("-", "−"), { size: 62 })],
     series: [{}, line("upper", "--band", { width: 0 }), line("lower", "--band", { width: 0 }), line("energy", "--s1"), line("best", "--s3", { width: 2 }),
       ...(context.exact ? [line("exact", "--ink", { dash: [5, 4], width: 1.3 })] : []), ...(context.noisy ? [line("best under noise", "--s2", { dash: [2, 3], width: 1.3 })] : [])],
     bands: [{ series: [1, 2], fill: color("--band") }],
@@ -193,9 +200,9 @@ function convergence(axis, context) {
 }
 
 function timeToNextShot(axis) {
-  return { scales: { x: { time: false }, y: { distr: 3 } }, axes: [axis("evaluation"), axis(undefined, seconds, { size: 70 })], series: [{}, line("TTNS", "--s1", { width: 0, points: { show: true, size: 4, fill: color("--s1"), stroke: color("--s1") } })] };
+  return { scales: { x: { time: false }, y: { distr: 3 } }, axes: [countAxis(axis, "evaluation"), axis(undefined, shortSeconds, { size: 60 })], series: [{}, line("TTNS", "--s1", { width: 0, points: { show: true, size: 4, fill: color("--s1"), stroke: color("--s1") } })] };
 }
 
-function timeline(axis) {
-  return { scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high, 1e-6)] } }, axes: [axis("evaluation"), axis(undefined, seconds, { size: 70 })], series: [{}, ...[...PARTS].reverse().map(([, key, label]) => bars(label, key))] };
+function timeline(axis, context) {
+  return { scales: { x: { time: false }, y: { range: () => [0, Math.max(context.top(), 1e-6)] } }, axes: [countAxis(axis, "evaluation"), axis(undefined, shortSeconds, { size: 60 })], series: [{}, ...[...PARTS].reverse().map(([, key, label]) => bars(label, key))] };
 }

@@ -1,8 +1,8 @@
 // Usage: what each tenant had of what it deserves, and what was charged to whom.
 
 import { download, get } from "./api.js";
-import { Chart, legend, line } from "./charts.js";
-import { h, percent, put, seconds, whole } from "./dom.js";
+import { Chart, legend, line, timeAxis } from "./charts.js";
+import { h, percent, put, seconds, shortSeconds, whole } from "./dom.js";
 
 const SPANS = { "1 hour": 3600, "1 day": 86400, "7 days": 604800, "30 days": 2592000, "all time": 0 };
 const STEPS = 60;
@@ -18,7 +18,7 @@ export class Usage {
     this.shares = h("div");
     this.note = h("p", { class: "soft" });
     this.names = [];
-    this.chart = new Chart("QPU time used over time, by tenant", 220, (axis) => ({ scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.08, 1e-9)] } }, axes: [axis(undefined, undefined, { space: 70 }), axis("QPU time a step", seconds, { size: 74 })], series: [{}, ...this.names.map((name, index) => line(name, `--s${1 + (index % 6)}`, { points: { show: true, size: 4 } }))] }));
+    this.chart = new Chart("QPU time used over time, by tenant", 220, (axis, context) => ({ scales: { x: { range: () => context.range() }, y: { range: (_, low, high) => [0, Math.max(high * 1.08, 1e-9)] } }, axes: [timeAxis(axis), axis(undefined, shortSeconds, { size: 62 })], series: [{}, ...this.names.map((name, index) => line(name, `--s${1 + (index % 6)}`, { points: { show: true, size: 4 } }))] }));
     this.keys = h("div");
     this.table = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Usage" });
     const save = (format) => h("button", { type: "button", onclick: () => download(`/usage?${this.query()}&format=${format}`, `usage-by-${this.by}.${format}`) }, format === "csv" ? "CSV" : "Parquet");
@@ -32,6 +32,12 @@ export class Usage {
   query() {
     const span = SPANS[this.span.value];
     return `by=${this.by}${span ? `&start=${Math.floor(Date.now() / 1000) - span}` : ""}`;
+  }
+
+  range(moments) {
+    const now = Date.now() / 1000;
+    const span = SPANS[this.span.value];
+    return span ? [now - span, now] : [(moments[0] ?? now) - 3600, now];
   }
 
   async load() {
@@ -54,7 +60,7 @@ export class Usage {
     this.names = [...new Set(steps.map((row) => row.tenant))];
     const moments = [...new Set(steps.map((row) => row.at))].sort((a, b) => a - b);
     const at = new Map(steps.map((row) => [`${row.tenant} ${row.at}`, row.qpu_s]));
-    this.chart.set([moments, ...this.names.map((name) => moments.map((moment) => at.get(`${name} ${moment}`) ?? 0))], { shape: this.names.join() });
+    this.chart.set([moments, ...this.names.map((name) => moments.map((moment) => at.get(`${name} ${moment}`) ?? 0))], { shape: this.names.join(), range: () => this.range(moments) });
     put(this.keys, legend(this.names.map((name, index) => [`--s${1 + (index % 6)}`, name || "nobody’s"])));
     const name = (row) => (this.by === "tenant" ? row.tenant || "nobody’s" : row[this.by] || "–");
     const total = (column) => sums.reduce((sum, row) => sum + row[column], 0);
