@@ -146,7 +146,7 @@ class Server:
         trouble = self._trouble()
         if trouble:
             _LOG.warning("nothing decided", extra={"pod": args.pod.key, "reason": trouble})
-            return _encoded(ExtenderFilterResult(error=trouble)), "error"
+            return _encoded(_result(error=trouble)), "error"
         names = args.names()
         answer = self._decider.filter_nodes(args.pod, names, self._clock())
         if answer.held_by:
@@ -161,13 +161,7 @@ class Server:
                 "no node fits",
                 extra={"pod": args.pod.key, "asked": len(names), "reasons": _summary(answer)},
             )
-        result = ExtenderFilterResult.model_construct(
-            nodes=nodes,
-            node_names=answer.nodes if nodes is None else None,
-            failed_nodes=answer.failed,
-            failed_and_unresolvable_nodes=answer.unresolvable,
-            error="",
-        )
+        result = _result(nodes, answer.nodes if nodes is None else None, answer.failed, answer.unresolvable)
         return _encoded(result), "ok" if answer.nodes else "none"
 
     def prioritize(self, body: bytes) -> tuple[bytes, str]:
@@ -198,8 +192,26 @@ def _priority(name: str, points: int) -> bytes:
     return b'{"Host":%s,"Score":%d}' % (to_json(name), points)
 
 
+def _result(
+    nodes: NodeList | None = None,
+    node_names: list[str] | None = None,
+    failed: dict[str, str] | None = None,
+    unresolvable: dict[str, str] | None = None,
+    error: str = "",
+) -> ExtenderFilterResult:
+    """A filter's answer with every field given, so that none is left out; its parts are known to be good."""
+    return ExtenderFilterResult.model_construct(
+        nodes=nodes,
+        node_names=node_names,
+        failed_nodes=failed or {},
+        failed_and_unresolvable_nodes=unresolvable or {},
+        error=error,
+    )
+
+
 def _encoded(result: ExtenderFilterResult | ExtenderPreemptionResult) -> bytes:
-    return result.__pydantic_serializer__.to_json(result, by_alias=True)
+    """JSON of an answer; objects inside that came with the request go back with what they came with."""
+    return result.__pydantic_serializer__.to_json(result, by_alias=True, exclude_unset=True)
 
 
 def _summary(answer: Filtered) -> dict[str, int]:

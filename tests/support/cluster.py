@@ -420,11 +420,12 @@ class Cluster:
         wait_until(name, lambda: self._answers(process, port, tls=True))
         return process
 
-    def start_kwok(self, *, pods: bool = True) -> Process:
+    def start_kwok(self, *, pods: bool = True, lease_s: int = 40) -> Process:
         """Start kwok for all nodes: they stay Ready, and their pods run and end.
 
         Args:
             pods: whether pods are played too; else they stay as they were bound.
+            lease_s: length of the nodes' leases, renewed after a quarter of it.
         """
         stages = [
             stage
@@ -443,7 +444,7 @@ class Cluster:
                 "--manage-all-nodes",
                 f"--server-address=127.0.0.1:{port}",
                 f"--node-port={port}",
-                "--node-lease-duration-seconds=40",
+                f"--node-lease-duration-seconds={lease_s}",
             ],
         )
         wait_until("kwok", lambda: self._answers(process, port, tls=False))
