@@ -115,6 +115,16 @@ class TestEstimator:
         assert estimator.run([(circuit, "Z")]).result()[0].data.evs == 1
 
 
+class TestDelays:
+    def test_a_qubit_relaxes_while_it_waits(self, noisy):
+        circuit = QuantumCircuit(1)
+        circuit.x(0)
+        circuit.delay(100, 0, "us")
+        value = float(EstimatorV2(mode=noisy).run([(circuit, "Z")]).result()[0].data.evs)
+        expected = [1 - 2 * np.exp(-100 / qubit.t1_us) for qubit in noisy.backend().snapshot.qubits]
+        assert min(expected) - 0.1 < value < max(expected) + 0.1
+
+
 class TestMitigation:
     def test_more_of_it_leaves_less_error(self, noisy):
         observable = SparsePauliOp(["ZZZ", "XXX", "IZZ"], [1.0, 1.0, 1.0])

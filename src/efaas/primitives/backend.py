@@ -10,6 +10,7 @@ import copy
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -162,8 +163,10 @@ def _document(
             "seed": seed,
         },
     }
+    # Snapshots and devices are named by DNS labels; other providers' backends need not be.
     label = re.sub(r"[^a-z0-9]+", "-", snapshot.name.lower()).strip("-")[:63] or "device"
-    return QPUDevice.model_validate({"metadata": {"name": label}, "spec": spec}), snapshot, shipped
+    device = QPUDevice.model_validate({"metadata": {"name": label}, "spec": spec})
+    return device, replace(snapshot, name=label), shipped
 
 
 def build_target(snapshot: DeviceSnapshot) -> Target:
