@@ -121,5 +121,5 @@ def test_a_device_without_its_trace_is_refused(tmp_path: Path) -> None:
         DEVICE.replace("Trace", "Model"),
     ):
         write(tmp_path, None, changed)
-        with pytest.raises(ManifestFaults, match="set trace for drift: Trace, and only then"):
+        with pytest.raises(ManifestFaults, match="set trace for drift: Trace, and only for that"):
             plan(path)

@@ -84,7 +84,7 @@ class Calibration(Model):
     @model_validator(mode="after")
     def _trace_is_given(self) -> Calibration:
         if (self.drift is Drift.TRACE) != (self.trace is not None):
-            raise ValueError("set trace for drift: Trace, and only then")
+            raise ValueError("set trace for drift: Trace, and only for that")
         return self
 
 
