@@ -242,3 +242,18 @@ def test_a_device_that_dies_sends_its_jobs_to_the_other_one(session):
     session.qpus["own"].drop()
     assert future.result(5).device == "other"
     assert session.heard.moves == [("own", "other", "own: down")]
+
+
+def test_an_iteration_that_waits_for_a_calibration_is_taken_to_the_other_device(session):
+    run(session, 0)
+    own = session.qpus["own"]
+    own.hold = True
+    request = Request("circuit", np.array([[0.1]]), 64, 1, observables=(TERMS,))
+    future = session.submit(request)
+    session.asked.change("own", health=Health.CALIBRATING, calibration_left_s=0.5)
+    time.sleep(0.05)
+    assert not future.done(), "not worth a move"
+    session.asked.change("own", calibration_left_s=150.0)
+    assert future.result(5).device == "other"
+    assert future.id not in own.charged
+    assert session.heard.moves == [("own", "other", "own is calibrating")]

@@ -131,24 +131,21 @@ def _sessions_table(sessions: list[Mapping[str, Any]]) -> Table:
 
 
 def _tenants_table(tenants: list[Mapping[str, Any]]) -> Table:
-    """Who got what."""
+    """Who got what; waits in device seconds."""
     table = Table(box=HORIZONTALS, header_style="bold", padding=(0, 1))
     table.add_column("Tenant", no_wrap=True)
-    for title in ("Weight", "QPU", "CPU", "Share", "Deserved", "TTNS p50", "p95", "Batch p50", "p95"):
+    for title in ("Weight", "QPU", "CPU", "Share", "Deserved", "TTNS p50", "p95", "Batch", "p95"):
         table.add_column(title, justify="right", no_wrap=True)
     for tenant in tenants:
         loops, batch = tenant["ttns_device_s"], tenant["batch_wait_device_s"]
         table.add_row(
             tenant["tenant"],
             str(tenant["weight"]),
-            words.duration(tenant["qpu_s"] or None),
-            words.duration(tenant["cpu_s"] or None),
+            _short(tenant["qpu_s"] or None),
+            _short(tenant["cpu_s"] or None),
             words.percent(tenant["dominant_share"]),
             words.percent(tenant["deserved_share"]),
-            words.duration(loops["p50"]),
-            words.duration(loops["p95"]),
-            words.duration(batch["p50"]),
-            words.duration(batch["p95"]),
+            *(_short(waits[percent]) for waits in (loops, batch) for percent in ("p50", "p95")),
         )
     return table
 
@@ -191,6 +188,11 @@ def _error(value: float, hartree: bool) -> str:
 
 def _difference(value: float, hartree: bool) -> str:
     return f"{words.signed(value * 1000, 2)} mHa" if hartree else words.signed(value)
+
+
+def _short(value_s: float | None) -> str:
+    """A duration in few letters: seconds instead of minutes and hours."""
+    return f"{value_s:.0f} s" if value_s is not None and value_s >= 60 else words.duration(value_s)
 
 
 def _spread(spread: Mapping[str, float | None]) -> str:

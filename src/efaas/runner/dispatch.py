@@ -65,6 +65,8 @@ class _Task:
     on_partial: PartialListener | None = None
     connection: Connected | None = None
     tries: int = 0
+    taken_back: bool = False
+    """Whether it was cancelled so that it can go to another QPU."""
     not_before_s: float = 0.0
 
 
@@ -131,7 +133,9 @@ class Dispatcher:
         self._fatal: EfaasError | None = None
         self._stopped = threading.Event()
         self._routes = routes
-        self._watch = None if routes is None else Watch(routes, self._warm_up, lambda: self._circuit)
+        self._watch = (
+            None if routes is None else Watch(routes, self._reconsider, self._warm_up, lambda: self._circuit)
+        )
         for name, work in (("dispatcher", self._keep), ("addresses", self._follow_addresses)):
             threading.Thread(target=work, name=name, daemon=True).start()
 
@@ -405,6 +409,31 @@ class Dispatcher:
         self._news.moved(source.device, route.device, route.reason)
         self._changed.notify()
 
+    def _reconsider(self) -> None:
+        """Take iterations that wait for a device to be calibrated to another one, if one is ready.
+
+        A job goes there only when the server has confirmed that it was cancelled here; one that was faster
+        than that has its result.
+        """
+        with self._changed:
+            current, tasks = self._current, list(self._on_the_way)
+            if (
+                self._routes is None
+                or current is None
+                or not tasks
+                or any(task.connection is not current or task.taken_back for task in tasks)
+                or any(task.request.kind is not JobKind.LOOP for task in tasks)
+                or not self._routes.is_long_away(current.target.device)
+            ):
+                return
+            self._turn(current.target)
+            if self._current is current:
+                return
+            for task in tasks:
+                task.taken_back = True
+        for task in tasks:
+            current.connection.cancel(task.future.id)
+
     def _warm_up(self, device: str) -> None:
         """Connect to a QPU that the session will probably turn to, and register there what it uses."""
         with self._changed:
@@ -578,9 +607,11 @@ class Dispatcher:
                 connected.given_up and isinstance(error, SessionEnded)
             )
             lost = lost and task.request.kind is not JobKind.SPECULATIVE
-            again = lost or (isinstance(error, JobFailed) and error.retry and self._may_retry(task))
+            back = task.taken_back and isinstance(error, JobFailed) and not task.future.cancel_wanted
+            task.taken_back = False
+            again = lost or back or (isinstance(error, JobFailed) and error.retry and self._may_retry(task))
             if again and not self._closed:
-                if not lost:
+                if not (lost or back):
                     task.not_before_s = time.monotonic() + RETRY_DELAY_S * 2.0 ** (task.tries - 1)
                 self._line_up(task)
             in_use = self._current is connected

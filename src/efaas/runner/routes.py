@@ -37,6 +37,9 @@ LOOK_S = 0.2
 LOOKAHEAD_S = 1.0
 """Wall seconds before a calibration from which on a move counts as foreseen."""
 
+WORTH_S = 1.0
+"""Device seconds of a calibration that are worth taking a waiting job elsewhere."""
+
 _SILENCE_S = 1.5
 """Wall seconds without an answer after which a QPU that answered before counts as down."""
 
@@ -184,6 +187,15 @@ class Routes:
             views = [self._view(name) for name in self._known]
             return self._router.route(self._now_s, replace(self._request, circuit=circuit), views)
 
+    def is_long_away(self, device: str) -> bool:
+        """Whether a job that waits there will go on waiting for a calibration that is worth a move."""
+        with self._lock:
+            known = self._known.get(device)
+            if known is None or known.description.view.health is not Health.CALIBRATING:
+                return False
+            left_s = self._view(device).calibration_left_s
+            return left_s > max(WORTH_S, 2 * LOOK_S * known.pace)
+
     def foreseen(self, circuit: str) -> str | None:
         """The device that the next iteration will probably have to go to; None while it may stay.
 
@@ -229,12 +241,20 @@ class Watch:
 
     Args:
         routes: told what is seen.
+        seen: called after each look.
         prepare: registers the session's circuit on a device; may take its time.
         circuit: the session's circuit; empty while there is none.
     """
 
-    def __init__(self, routes: Routes, prepare: Callable[[str], None], circuit: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        seen: Callable[[], None],
+        prepare: Callable[[str], None],
+        circuit: Callable[[], str],
+    ) -> None:
         self._routes = routes
+        self._seen = seen
         self._prepare = prepare
         self._circuit = circuit
         self._stopped = threading.Event()
@@ -249,6 +269,7 @@ class Watch:
         while not self._stopped.wait(LOOK_S):
             if self._circuit():  # before the first job there is nothing to route, and the start is busy
                 self._routes.look()
+                self._seen()
         self._routes.close()
 
     def _warm(self) -> None:
