@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         SessionEnded,
     )
     from efaas.primitives import EstimatorV2, SamplerV2, Session
-    from efaas.sdk import QuantumFuture, session
+    from efaas.sdk import NextJob, QuantumFuture, as_completed, session, wait
 
 _HOME = {
     "CircuitError": "efaas.errors",
@@ -38,6 +38,7 @@ _HOME = {
     "EstimatorV2": "efaas.primitives",
     "InputError": "efaas.errors",
     "JobFailed": "efaas.errors",
+    "NextJob": "efaas.sdk",
     "ParameterError": "efaas.errors",
     "ProgramNotDeterministic": "efaas.errors",
     "QpuUnavailable": "efaas.errors",
@@ -45,7 +46,9 @@ _HOME = {
     "SamplerV2": "efaas.primitives",
     "Session": "efaas.primitives",
     "SessionEnded": "efaas.errors",
+    "as_completed": "efaas.sdk",
     "session": "efaas.sdk",
+    "wait": "efaas.sdk",
 }
 
 __all__ = [
@@ -54,6 +57,7 @@ __all__ = [
     "EstimatorV2",
     "InputError",
     "JobFailed",
+    "NextJob",
     "ParameterError",
     "ProgramNotDeterministic",
     "QpuUnavailable",
@@ -61,7 +65,9 @@ __all__ = [
     "SamplerV2",
     "Session",
     "SessionEnded",
+    "as_completed",
     "session",
+    "wait",
 ]
 
 

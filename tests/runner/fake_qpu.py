@@ -99,7 +99,16 @@ class FakeConnection:
         self.observables.add(observable_digest(terms))
 
     def submit(
-        self, circuit, parameters, shots, *, on_queued=None, on_started=None, per_shot=False, **options
+        self,
+        circuit,
+        parameters,
+        shots,
+        *,
+        on_queued=None,
+        on_started=None,
+        on_partial=None,
+        per_shot=False,
+        **options,
     ):
         assert circuit in self.circuits
         assert set(options["observables"]) <= self.observables

@@ -50,7 +50,6 @@ from efaas.core.speculation import (
 
 if TYPE_CHECKING:
     from efaas.client import JobResult
-    from efaas.client.results import Evaluation
     from efaas.runner.jobs import JobFuture, Request
 
 _LOOK_S = 0.25
@@ -164,8 +163,7 @@ class _Prepared:
 @dataclass(frozen=True, slots=True)
 class _Partial:
     number: int
-    shots: int
-    evaluations: tuple[Evaluation, ...]
+    what: Any
 
 
 @dataclass(slots=True)
@@ -184,7 +182,7 @@ class Ahead:
         mode: Exact or Tolerant.
         jobs: takes speculative jobs.
         prepare: prepares a step in the loop.
-        requests: the jobs of a prepared step, given its first evaluation number.
+        requests: the speculative jobs of a step, what was prepared for it, and its first evaluation number.
         workers: prepare steps beside the loop, given what `Step.what` is; None: preparing costs nothing.
         twins: devices that give the same counts as the one in use, in groups by any of them.
         clock: wall seconds from anywhere.
@@ -197,7 +195,7 @@ class Ahead:
         jobs: Jobs,
         *,
         prepare: Callable[[Any], Any],
-        requests: Callable[[Any, int], Sequence[Request]],
+        requests: Callable[[Any, Any, int], Sequence[Request]],
         workers: Workers | None = None,
         twins: Callable[[str], Sequence[str]] = lambda _: (),
         clock: Callable[[], float] = time.monotonic,
@@ -243,18 +241,13 @@ class Ahead:
 
     # --- what the loop says ---------------------------------------------------------------------------
 
-    def submitted(
-        self, number: int, futures: Sequence[concurrent.futures.Future[Any]], device: str
-    ) -> Callable[[int, tuple[Evaluation, ...]], None]:
+    def submitted(self, number: int, futures: Sequence[concurrent.futures.Future[Any]], device: str) -> None:
         """The real jobs of an evaluation are on their way.
 
         Args:
             number: of the first of them.
             futures: of all of them.
             device: where their speculative jobs ran; empty: they are new.
-
-        Returns:
-            What is to hear of running estimates, from any thread.
         """
         where = device or self._jobs.device
         if self._now.number < 0:
@@ -274,15 +267,10 @@ class Ahead:
         self._feed(EvaluationSubmitted(now_s, number))
         for future in futures:
             future.add_done_callback(done)
-        return self.listener(number)
 
-    def listener(self, number: int) -> Callable[[int, tuple[Evaluation, ...]], None]:
-        """What is to hear of running estimates of an evaluation."""
-
-        def partial(shots: int, evaluations: tuple[Evaluation, ...]) -> None:
-            self._inbox.put(_Partial(number, shots, evaluations))
-
-        return partial
+    def listener(self, number: int) -> Callable[[Any], None]:
+        """What is to hear of running estimates of an evaluation, from any thread."""
+        return lambda estimate: self._inbox.put(_Partial(number, estimate))
 
     def offer(self, steps: Iterable[Step], *, informed: bool = False) -> None:
         """Steps that may come next, likeliest first; finding them stops when the result is there."""
@@ -297,18 +285,18 @@ class Ahead:
     def wait(
         self,
         look: Callable[[], None],
-        on_partial: Callable[[int, tuple[Evaluation, ...]], None] | None = None,
+        on_partial: Callable[[Any], None],
     ) -> None:
         """Wait until all jobs of the evaluation have ended.
 
         Args:
             look: called four times a second; raises if the wait is to end.
-            on_partial: hears of running estimates, in this thread.
+            on_partial: is given what `listener` was given, in this thread.
         """
         while self._now.open:
             message = self._next(look)
-            if isinstance(message, _Partial) and message.number == self._now.number and on_partial:
-                on_partial(message.shots, message.evaluations)
+            if isinstance(message, _Partial) and message.number == self._now.number:
+                on_partial(message.what)
 
     def came(self, results: Sequence[JobResult]) -> None:
         """The results of the evaluation, for the figures."""
@@ -412,7 +400,7 @@ class Ahead:
         for device in (*self._twins(here), here):
             if device in taken:
                 continue
-            requests = self._requests(self._values[key], self._now.next_number)
+            requests = self._requests(self._steps[key], self._values[key], self._now.next_number)
             futures = [self._jobs.submit_ahead(request, device) for request in requests]
             launched = _Launched(device, [future for future in futures if future is not None], self._clock())
             if len(launched.futures) == len(requests):

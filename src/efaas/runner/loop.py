@@ -86,7 +86,7 @@ class VariationalLoop:
                 speculation,
                 dispatcher,
                 prepare=lambda asked: asked,
-                requests=lambda asked, first: self._requests(asked, first, JobKind.SPECULATIVE),
+                requests=lambda asked, _, first: self._requests(asked, first, JobKind.SPECULATIVE),
                 twins=twins,
                 clock=clock,
                 inbox=inbox,
@@ -183,12 +183,14 @@ class VariationalLoop:
         cpu_s = time.process_time() - self._cpu_mark_s
         # Overlaps are shares of outcomes, of which there are no running estimates.
         listens = len(asked.points) > 0 and not len(asked.overlaps)
+        listener = ahead.listener(first)
+
+        def heard(shots: int, evaluations: tuple[Evaluation, ...]) -> None:
+            listener(_estimate(evaluations, shots))
+
         futures = [
             self._dispatcher.submit(
-                request,
-                cpu_s=cpu_s,
-                device=taken.device,
-                on_partial=ahead.listener(first) if listens else None,
+                request, cpu_s=cpu_s, device=taken.device, on_partial=heard if listens else None
             )
             for request in self._requests(asked, first)
         ]
@@ -196,8 +198,7 @@ class VariationalLoop:
         stepped_on: list[Estimate] = []
         tolerant = ahead.mode is Mode.TOLERANT
 
-        def on_partial(shots: int, evaluations: tuple[Evaluation, ...]) -> None:
-            estimate = _estimate(evaluations, shots)
+        def on_partial(estimate: Estimate | None) -> None:
             if estimate is None or (tolerant and stepped_on):
                 return
             if tolerant:

@@ -7,7 +7,18 @@ until it comes to what was not done yet. That works if the program asks the same
 which results came in.
 """
 
-from efaas.sdk.future import QuantumFuture
+from efaas.sdk.future import QuantumFuture, RunningEstimate, StepFuture, as_completed, wait
+from efaas.sdk.loop import LoopReport, NextJob
 from efaas.sdk.session import Session, session
 
-__all__ = ["QuantumFuture", "Session", "session"]
+__all__ = [
+    "LoopReport",
+    "NextJob",
+    "QuantumFuture",
+    "RunningEstimate",
+    "Session",
+    "StepFuture",
+    "as_completed",
+    "session",
+    "wait",
+]

@@ -19,7 +19,8 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,8 +29,10 @@ import numpy as np
 from efaas.core.qpu.messages import JobKind
 from efaas.errors import InputError, SessionEnded
 from efaas.journal import DirectoryJournal
+from efaas.optimizers.base import Tell
 from efaas.runner.account import Account
 from efaas.runner.environment import RunnerEnvironment
+from efaas.runner.foresight import Estimate
 from efaas.runner.jobs import Connect, JobFuture, Request
 from efaas.runner.journalled import result_from_record, result_record
 from efaas.runner.limits import Limits
@@ -42,6 +45,11 @@ from efaas.sdk.replay import asked_of, must_agree
 
 if TYPE_CHECKING:
     from efaas.api.session import VQASession
+    from efaas.client import JobResult
+    from efaas.core.speculation import Mode
+    from efaas.optimizers.base import Optimizer
+    from efaas.runner.ahead import Ahead, Workers
+    from efaas.sdk.loop import LoopReport
 
 PROGRAM_FORMAT = 1
 """Version of a program's journal."""
@@ -103,6 +111,8 @@ class Session:
         self._clock = clock
         self._on_limit = on_limit
         self._limits = Limits.from_spec(document.spec.limits)
+        self._twins_of = environment.twins_of
+        self._loops: list[Ahead] = []
         self._journal = DirectoryJournal(environment.journal, environment.lease_epoch)
         self._account = Account()
         self._circuits = Circuits()
@@ -204,6 +214,101 @@ class Session:
             ProgramNotDeterministic: the journal says that this submit asked something else before.
             SessionEnded: the session is closed, or one of its limits is reached.
         """
+        request = self.request(
+            circuit,
+            parameters,
+            observable,
+            shots,
+            readout_mitigation=readout_mitigation,
+            per_shot=per_shot,
+            kind=JobKind.BATCH if batch else JobKind.LOOP,
+        )
+        with self._lock:
+            return self.dispatch(replace(request, evaluation=self._submits))
+
+    def loop(
+        self,
+        first: Any,
+        decide: Callable[[Any], Any],
+        prepare: Callable[[Any], Any],
+        *,
+        predict: Callable[[Any], Iterable[Any]] | None = None,
+        speculation: str | None = None,
+        workers: int | None = None,
+    ) -> LoopReport:
+        """Run a loop of your own: a point is prepared, evaluated, and the result decides the next point.
+
+        Args:
+            first: the first point; any picklable value, such as a vector.
+            decide: from a result (`values`, `std_errors`) to the next point; None ends the loop. It must be
+                quick; in Tolerant mode it sees running estimates too, so it must remember nothing.
+            prepare: from a point to a `NextJob`; this is the costly part that speculation hides. A function
+                of the point alone, which other processes can run.
+            predict: from the pending point to points that may come next, likeliest first.
+            speculation: Off, Exact or Tolerant; as `spec.speculation` says if not given.
+            workers: steps that may run ahead at once; as many as there are spare CPUs if not given.
+
+        Raises:
+            EfaasError: as `submit`, and as the jobs end.
+        """
+        from efaas.sdk.loop import UserSteps, run_loop
+
+        return run_loop(self, UserSteps(first, decide, predict), prepare, speculation, workers)
+
+    def minimize(
+        self,
+        optimizer: Optimizer,
+        circuit: Any,
+        observable: Any,
+        *,
+        iterations: int,
+        shots: int | None = None,
+        prepare: Callable[[Any], Any] | None = None,
+        predict: Callable[[Any], Iterable[Any]] | None = None,
+        speculation: str | None = None,
+        workers: int | None = None,
+    ) -> LoopReport:
+        """Minimise an expectation value with an optimizer of `efaas.optimizers`.
+
+        Args:
+            optimizer: told of each result; its `iteration` counts.
+            circuit: as in `submit`.
+            observable: one observable.
+            iterations: after which it ends.
+            shots: as in `submit`.
+            prepare: from the points to be evaluated, shape (points, parameters), to a `NextJob` or to
+                parameters; nothing costly if not given.
+            predict: from the pending points to arrays of points that may come next, after what the
+                optimizer foresees itself.
+            speculation: Off, Exact or Tolerant; as `spec.speculation` says if not given.
+            workers: steps that may run ahead at once; as many as there are spare CPUs if not given.
+
+        Raises:
+            EfaasError: as `submit`, and as the jobs end.
+        """
+        from efaas.sdk.loop import NextJob, OptimizerSteps, run_loop
+
+        steps = OptimizerSteps(optimizer, iterations, predict, self.report)
+        usual = NextJob(circuit, observable=observable, shots=shots)
+        return run_loop(self, steps, prepare, speculation, workers, usual)
+
+    def request(
+        self,
+        circuit: Any,
+        parameters: Any = None,
+        observable: Any = None,
+        shots: int | None = None,
+        *,
+        readout_mitigation: bool | None = None,
+        per_shot: bool = False,
+        kind: JobKind = JobKind.LOOP,
+        number: int = 0,
+    ) -> Request:
+        """What `submit` would send, checked; for loops.
+
+        Raises:
+            InputError: as `submit`.
+        """
         points = check_parameters(circuit, parameters)
         observables = as_observables(observable, getattr(circuit, "num_qubits", None))
         program = self._circuits.program(circuit, measured=not observables)
@@ -213,19 +318,31 @@ class Session:
         count = self.shots if shots is None else int(shots)
         if count < 1:
             raise InputError(f"is {count}; at least 1 is needed", place="shots")
+        return Request(
+            program,
+            points,
+            count,
+            number,
+            observables=observables,
+            readout_mitigation=mitigated and bool(observables),
+            per_shot=per_shot,
+            kind=kind,
+        )
+
+    def dispatch(self, request: Request, *, device: str = "", step: str = "") -> QuantumFuture:
+        """Send the next submit, or find its result in the journal; for loops.
+
+        Args:
+            request: its `evaluation` is `next_number`.
+            device: where its speculative job runs.
+            step: digest of the step that led to it, kept in the journal.
+
+        Raises:
+            ProgramNotDeterministic, SessionEnded: as `submit`.
+        """
         with self._lock:
             self._must_go_on()
-            number = self._submits
-            request = Request(
-                program,
-                points,
-                count,
-                number,
-                observables=observables,
-                readout_mitigation=mitigated and bool(observables),
-                per_shot=per_shot,
-                kind=JobKind.BATCH if batch else JobKind.LOOP,
-            )
+            number = request.evaluation
             asked = asked_of(request)
             record = self._records.get(number)
             if record is not None:
@@ -237,11 +354,61 @@ class Session:
                 return self._replayed(number, record)
             if number == 0 or number - 1 in self._records:
                 self._progress.say("waiting for the QPU" if number == 0 else f"goes on at submit {number}")
-            job = self._dispatcher.submit(request, cpu_s=cpu_s)
-            future = QuantumFuture(number, job.id, job.cancel)
-            self._open[job] = (future, {"number": number, "asked": asked, "cpu_s": cpu_s})
+            future = QuantumFuture(number, self._dispatcher.name(request))
+            job = self._dispatcher.submit(request, cpu_s=cpu_s, device=device, on_partial=future.take_partial)
+            future.cancels_with(job.cancel)
+            about = {"number": number, "asked": asked, "cpu_s": cpu_s, **({"step": step} if step else {})}
+            self._open[job] = (future, about)
         job.add_done_callback(lambda ended: self._done.put(ended))  # type: ignore[arg-type]
         return future
+
+    @property
+    def next_number(self) -> int:
+        """Number of the next submit."""
+        return self._submits
+
+    def replay_step(self, step: str) -> QuantumFuture | None:
+        """The next submit's result, if the journal has it for the same step; then nothing is prepared."""
+        with self._lock:
+            self._must_go_on()
+            record = self._records.get(self._submits)
+            if record is None or record.get("step") != step:
+                return None
+            self._submits += 1
+            return self._replayed(record["number"], record)
+
+    def step_on(self, future: QuantumFuture, estimate: Estimate) -> None:
+        """The next step was taken on this estimate; it stands if the result is close enough."""
+        with self._lock:
+            if any(future is open_future for open_future, _ in self._open.values()):
+                future.stepped_on = estimate
+
+    def ahead_of(
+        self,
+        mode: Mode,
+        prepare: Callable[[Any], Any],
+        requests: Callable[[Any, Any, int], Sequence[Request]],
+        workers: Workers | None,
+    ) -> Ahead:
+        """Speculation for a loop; what it comes to goes into the session's result."""
+        from efaas.runner.ahead import Ahead
+
+        ahead = Ahead(
+            mode,
+            self._dispatcher,
+            prepare=prepare,
+            requests=requests,
+            workers=workers,
+            twins=self._twins_of,
+            clock=self._clock,
+        )
+        self._loops.append(ahead)
+        return ahead
+
+    @property
+    def speculation(self) -> str:
+        """`spec.speculation`."""
+        return self._document.spec.speculation.value
 
     def energy(
         self,
@@ -308,6 +475,7 @@ class Session:
                 "iterations": self._reports,
                 "optimizer": "program",
                 "stopped_by": "the program ended",
+                **({"speculation": summed([each.summary() for each in self._loops])} if self._loops else {}),
                 **finished,
             }
 
@@ -362,6 +530,8 @@ class Session:
     def _replayed(self, number: int, record: dict[str, Any]) -> QuantumFuture:
         job = record["jobs"][0]
         future = QuantumFuture(number, job["id"])
+        if "stepped_on" in record:
+            future.stepped_on = Estimate.from_record(record["stepped_on"])
         self._take(record)
         future.set_result(result_from_record(job))
         return future
@@ -377,9 +547,13 @@ class Session:
                 future, about = self._open.pop(job)
             try:
                 result = job.result()
+                if future.stepped_on is not None and not future.stepped_on.accepts(_told(result)):
+                    future.stepped_on = None
+                stepped_on = future.stepped_on
                 record = {
                     "kind": "submit",
                     **about,
+                    **({"stepped_on": stepped_on.record()} if stepped_on is not None else {}),
                     "elapsed_s": self._elapsed_s(),
                     "jobs": [result_record(result, about["number"])],
                 }
@@ -426,3 +600,17 @@ class Session:
             if self._on_limit is not None:
                 self._on_limit()
             return
+
+
+def _told(result: JobResult) -> Tell:
+    return Tell(result.values.ravel(), result.std_errors.ravel())
+
+
+def summed(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the loops of a session came to together."""
+    total = dict(summaries[-1])
+    for name, value in total.items():
+        if isinstance(value, int | float) and name != "hit_rate":
+            total[name] = sum(summary[name] for summary in summaries)
+    total["hit_rate"] = total["hits"] / total["evaluations"] if total["evaluations"] else 0.0
+    return total
