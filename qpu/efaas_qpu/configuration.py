@@ -70,6 +70,7 @@ def machine_configuration(device: QPUDevice, ledger: Ledger, qubits: int) -> Qpu
         policy=queue.policy.value,
         slice_s=seconds(queue.slice) or None,
         slice_cost_s=seconds(queue.slice_cost),
+        slice_loops=queue.slice_loops,
         alpha=float(queue.alpha),
         beta=float(queue.beta),
         gamma=float(queue.gamma),

@@ -106,6 +106,8 @@ class Queue(Model):
     """Who runs next."""
     slice: Duration = timedelta(milliseconds=250)
     """Longest device time a job holds the device at a stretch while others wait."""
+    slice_loops: bool = False
+    """Whether iterations of loops run in slices too, which gives running estimates; costs little."""
     slice_cost: Duration = timedelta(milliseconds=10)
     """Device time lost whenever the device turns from one job to another."""
     alpha: Number = Decimal(100)
