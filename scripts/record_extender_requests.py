@@ -32,7 +32,8 @@ class Recorder(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     kept: dict[str, dict[str, Any]]
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
+        """Keep the request and answer that everything is well."""
         verb = self.path.strip("/")
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.kept.setdefault(verb, request)
@@ -80,7 +81,8 @@ def record(*, node_cache_capable: bool) -> dict[str, dict[str, Any]]:
         for name, more in (("low-a", {}), ("low-b", {}), ("urgent", {"priorityClassName": "urgent"})):
             gates = {"schedulingGates": [{"name": ADMISSION_GATE}]}
             cluster.api.create(path, objects.runner_pod(name, session_name=name, **gates, **more))
-            cluster.api.patch(f"{path}/{name}", [{"op": "remove", "path": "/spec/schedulingGates"}], kind="json")
+            release = [{"op": "remove", "path": "/spec/schedulingGates"}]
+            cluster.api.patch(f"{path}/{name}", release, kind="json")
             wait_until(
                 f"{name} to be placed",
                 lambda name=name: cluster.api.get(f"{path}/{name}")["spec"].get("nodeName"),

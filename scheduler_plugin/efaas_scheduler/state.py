@@ -42,6 +42,7 @@ from efaas_scheduler.standing import Standings
 
 _LOG = logging.getLogger(__name__)
 _MOST_CLASSES = 10_000
+_UNSEEN_S = 60.0
 
 
 class Kind(StrEnum):
@@ -127,6 +128,7 @@ class Known:
         self._generations: dict[str, tuple[str, int]] = {}
         self._faults: dict[tuple[Kind, str], str] = {}
         self._capacity_changed = True
+        self._swept_s = 0.0
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -399,6 +401,14 @@ class Known:
         """Bring up to date what depends on time, and what is counted only when it is read."""
         for prediction in self.predictions.expired(now_s):
             self._undo(prediction)
+        if self.refused and now_s - self._swept_s > _UNSEEN_S:
+            # A pod that was asked about and never shown by the watch was deleted in between.
+            self._swept_s = now_s
+            self.refused = {
+                uid: when_s
+                for uid, when_s in self.refused.items()
+                if uid in self.pods or now_s - when_s < _UNSEEN_S
+            }
         if self._capacity_changed:
             self._capacity_changed = False
             nodes = (self.nodes.get(device.node) for device in self.devices.values() if device.node)

@@ -6,6 +6,8 @@ import time
 from collections import Counter
 
 import pytest
+from click.testing import CliRunner
+from efaas_scheduler.cli import main
 
 from efaas.api.names import SESSION_RESOURCE
 from tests.scheduler.scheduling import Scheduling
@@ -30,6 +32,8 @@ def test_a_session_goes_to_the_freshest_device_and_why_shows_every_term(
     assert fresh["fidelity"] > old["fidelity"] > older["fidelity"]
     assert fresh["seconds"] < old["seconds"] < older["seconds"]
     assert why["nodes"][0]["points"] == 10
+    told = CliRunner().invoke(main, ["why", "h2", "-n", namespace, "--url", scheduling.url])
+    assert told.output.splitlines()[2].startswith("node-fresh  fresh   10 ")
 
 
 def test_a_stale_device_is_avoided_and_taken_again_after_its_calibration(
@@ -151,6 +155,13 @@ def test_the_extender_killed_under_load_loses_nothing_and_other_pods_go_on(
     assert while_down.items() <= placed.items()
     del placed["plain"]
     assert Counter(placed.values()) == Counter({f"node-d{number}": 4 for number in range(10)})
+
+
+def test_the_extender_ends_in_order_when_it_is_asked_to(scheduling: Scheduling):
+    assert scheduling.extender.stop(within_s=10.0) == 0
+    assert '"message": "stopping"' in scheduling.extender.tail()
+    scheduling.extender.start()
+    scheduling.wait_ready()
 
 
 def test_unrelated_pods_never_reach_the_extender(scheduling: Scheduling, namespace: str):

@@ -6,16 +6,21 @@ import asyncio
 import http.client
 import json
 import socket
+import ssl
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from efaas_scheduler.configuration import Configuration, Tls
+from efaas_scheduler.connection import Connection
 from efaas_scheduler.decide import Decider
 from efaas_scheduler.metrics import Metrics
-from efaas_scheduler.serve import _request_factory
+from efaas_scheduler.serve import Extender, _request_factory, _server_tls
 from efaas_scheduler.server import Server
 from efaas_scheduler.standing import Standings
 from efaas_scheduler.state import Change, Kind, Known
@@ -33,7 +38,8 @@ NOW_S = 1_800_000_000.0
 class Running:
     """A server in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.known = Known(Standings(1800.0, {}))
         self.trouble = ""
         self.server = Server(
@@ -51,7 +57,7 @@ class Running:
         handler = web.Server(self.server.handle, request_factory=_request_factory(1 << 20), access_log=None)
         runner = web.ServerRunner(handler, shutdown_timeout=1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls).start()
         self.port = runner.addresses[0][1]
         self._started.set()
         await self._stop.wait()
@@ -225,6 +231,44 @@ def test_a_request_is_bounded_in_size_and_time(running: Running):
     with socket.create_connection(("127.0.0.1", running.port), timeout=5) as raw:
         raw.sendall(b"POST /filter HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
         assert raw.recv(4096).startswith(b"HTTP/1.1 408")
+
+
+def test_state_is_trusted_only_while_the_api_server_is_heard_of():
+    extender = Extender(Configuration(), Connection("http://127.0.0.1:1", None))
+    assert extender.trouble() == "not ready: QPUDevices have not been listed yet"
+    for watch in extender.watches.values():
+        watch.synced, watch.contact_s = True, time.monotonic()
+    assert extender.trouble() == ""
+    extender.watches[Kind.POD].contact_s = time.monotonic() - 75.0
+    assert extender.trouble() == (
+        "state is too old to decide on: no contact with the API server about Pods for 75 s, limit 60 s"
+    )
+
+
+def test_tls_is_served_with_a_certificate_that_is_checked(tmp_path: Path):
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
+            *("-subj", "/CN=extender", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    server = Running(_server_tls(Tls(cert_file=str(certificate), key_file=str(key))))
+    try:
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=5, context=trusting)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read() == b"ok\n"
+        connection.close()
+        distrusting = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=5)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            distrusting.request("GET", "/healthz")
+        distrusting.close()
+    finally:
+        server.close()
 
 
 def test_pages(running: Running):
