@@ -204,7 +204,12 @@ class TestInterpreter:
             "print(json.dumps([session._server.pid, str(session._server.folder)]), flush=True)\n"
             "time.sleep(60)\n"
         )
-        program = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        program = subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path)},  # nobody is left to remove its folder
+        )
         pid, _ = json.loads(program.stdout.readline())
         assert is_alive(pid)
         program.kill()
