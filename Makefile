@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types imports unit bench crds lock proto clean
+.PHONY: demo test lint types imports unit bench bench-scheduler crds lock proto clean
 
 demo: $(VENV)/.installed
 	$(BIN)/efaas run examples/h2.yaml
@@ -25,6 +25,10 @@ unit: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev $(VENV)-bench/.installed
 	$(BIN)/python benchmarks/iteration.py --reference-python $(VENV)-bench/bin/python
+
+# Needs Kubernetes' server programs and kwok on PATH, and a quiet machine.
+bench-scheduler: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/scheduler.py
 
 proto: $(VENV)/.installed-dev
 	$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src --grpc_python_out=src src/efaas/api/wire/qpu.proto src/efaas/api/wire/journal.proto
