@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, LargeBinary, Table, func, insert, select, text
 
 from efaas.errors import InputError
-from efaas.journal import DirectoryJournal
+from efaas.journal import DirectoryJournal, read_records
 from efaas_gateway.store.database import Store
 from efaas_gateway.store.journals import read_journal
 from efaas_gateway.store.schema import newest
@@ -150,9 +150,9 @@ def export_journal(store: Store, key: str, folder: Path) -> int:
             raise InputError("there is no such session", place=key)
         if row.first:
             raise InputError("its journal was compacted; only result and trajectory are kept", place=key)
+        if any(read_records(folder)):
+            raise InputError("holds a journal already", place=str(folder))
         with DirectoryJournal(folder, lease_epoch=row.lease_epoch) as target:
-            if len(target):
-                raise InputError("holds a journal already", place=str(folder))
             count = 0
             for _, body in read_journal(connection, row.id):
                 target.append(json.loads(body), durable=False)

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, cast, delete, func, update
+from sqlalchemy.dialects import postgresql, sqlite
 
-from efaas_gateway.store.journals import Taken, upsert
+from efaas_gateway.store.journals import Taken
 from efaas_gateway.store.tables import calibrations, evaluations, events, results, sessions, usage
 
 _LARGEST = 1e15
@@ -313,7 +314,7 @@ class _Rows:
             (calibrations, self.calibrations),
         ):
             if rows:
-                connection.execute(upsert(connection, table).on_conflict_do_nothing(), rows)
+                connection.execute(_INSERT_NEW[connection.dialect.name, table.name], rows)
         if self.freed:
             connection.execute(
                 delete(results).where(
@@ -327,44 +328,59 @@ class _Rows:
             self._write_sums(connection)
 
     def _write_sums(self, connection: Connection) -> None:
-        def kept(name: str) -> Any:
-            column = sessions.c[name]
-            return func.coalesce(cast(bindparam(f"b_{name}"), column.type), column)
-
-        lasting = ("energy", "std_error", "best", "ttns_s", "elapsed_s", "calibration_age_s", "result")
-        statement = (
-            update(sessions)
-            .where(sessions.c.id == bindparam("b_id"))
-            .values(
-                updated_at=self.now,
-                iterations=case(
-                    (sessions.c.iterations < bindparam("b_iterations"), bindparam("b_iterations")),
-                    else_=sessions.c.iterations,
-                ),
-                evaluations=sessions.c.evaluations + bindparam("b_evaluations"),
-                shots=sessions.c.shots + bindparam("b_shots"),
-                qpu_s=sessions.c.qpu_s + bindparam("b_qpu_s"),
-                cpu_s=sessions.c.cpu_s + bindparam("b_cpu_s"),
-                device=case((bindparam("b_device") == "", sessions.c.device), else_=bindparam("b_device")),
-                **{name: kept(name) for name in lasting},
-            )
-        )
         connection.execute(
-            statement,
+            _ADD_SUMS,
             [
                 {
                     "b_id": key,
+                    "b_now": self.now,
                     "b_iterations": sums.iterations,
                     "b_evaluations": sums.evaluations,
                     "b_shots": sums.shots,
                     "b_qpu_s": sums.qpu_s,
                     "b_cpu_s": sums.cpu_s,
                     "b_device": self._device.get(key, ""),
-                    **{f"b_{name}": sums.last.get(name) for name in lasting},
+                    **{f"b_{name}": sums.last.get(name) for name in _LASTING},
                 }
                 for key, sums in self.sums.items()
             ],
         )
+
+
+_LASTING = ("energy", "std_error", "best", "ttns_s", "elapsed_s", "calibration_age_s", "result")
+
+
+def _add_sums() -> Any:
+    def kept(name: str) -> Any:
+        column = sessions.c[name]
+        return func.coalesce(cast(bindparam(f"b_{name}"), column.type), column)
+
+    return (
+        update(sessions)
+        .where(sessions.c.id == bindparam("b_id"))
+        .values(
+            updated_at=bindparam("b_now"),
+            iterations=case(
+                (sessions.c.iterations < bindparam("b_iterations"), bindparam("b_iterations")),
+                else_=sessions.c.iterations,
+            ),
+            evaluations=sessions.c.evaluations + bindparam("b_evaluations"),
+            shots=sessions.c.shots + bindparam("b_shots"),
+            qpu_s=sessions.c.qpu_s + bindparam("b_qpu_s"),
+            cpu_s=sessions.c.cpu_s + bindparam("b_cpu_s"),
+            device=case((bindparam("b_device") == "", sessions.c.device), else_=bindparam("b_device")),
+            **{name: kept(name) for name in _LASTING},
+        )
+    )
+
+
+# Built once: making a statement costs more than running it.
+_ADD_SUMS = _add_sums()
+_INSERT_NEW = {
+    (dialect, table.name): made(table).on_conflict_do_nothing()
+    for dialect, made in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+    for table in (evaluations, usage, results, calibrations)
+}
 
 
 def _result(record: Mapping[str, Any]) -> str:

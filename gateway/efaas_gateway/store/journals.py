@@ -32,6 +32,27 @@ MAX_RECORD_BYTES = 16 * 1024 * 1024
 
 _PAGE = 256
 
+# Built once: making a statement costs more than running it.
+_HEADS = (
+    select(
+        journals,
+        sessions.c.device.label("session_device"),
+        sessions.c.best.label("session_best"),
+        sessions.c.namespace.label("namespace"),
+        sessions.c.name.label("session_name"),
+    )
+    .select_from(journals.outerjoin(sessions, journals.c.session == sessions.c.id))
+    .where(journals.c.id.in_(bindparam("keys", expanding=True)))
+    .order_by(journals.c.id)
+    .with_for_update(of=journals)
+)
+_INSERT = insert(records)
+_GROW = (
+    update(journals)
+    .where(journals.c.id == bindparam("key"))
+    .values(length=bindparam("to"), bytes=journals.c.bytes + bindparam("more"), updated_at=bindparam("now"))
+)
+
 
 class Fenced(SessionEnded):
     """The journal belongs to a newer writer."""
@@ -215,40 +236,25 @@ def append_all(
             outcomes[index] = _repeat_fault(connection, append, head, length[append.journal], fresh)
     if taken:
         connection.execute(
-            insert(records),
+            _INSERT,
             [
                 {"journal": item.append.journal, "sequence": item.append.sequence, "body": item.append.body}
                 for item in taken
             ],
         )
         connection.execute(
-            update(journals)
-            .where(journals.c.id == bindparam("key"))
-            .values(length=bindparam("to"), bytes=journals.c.bytes + bindparam("more"), updated_at=now),
-            [{"key": key, "to": length[key], "more": more} for key, more in grown.items()],
+            _GROW,
+            [{"key": key, "to": length[key], "more": more, "now": now} for key, more in grown.items()],
         )
     return outcomes, taken
 
 
 def _heads(connection: Connection, keys: Sequence[int]) -> dict[int, RowMapping]:
     """Locked rows of journals with what is known of their sessions; in the order of ids, against deadlock."""
-    columns = (
-        journals,
-        sessions.c.device.label("session_device"),
-        sessions.c.best.label("session_best"),
-        sessions.c.namespace.label("namespace"),
-        sessions.c.name.label("session_name"),
-    )
     heads: dict[int, RowMapping] = {}
     for start in range(0, len(keys), 500):
-        query = (
-            select(*columns)
-            .select_from(journals.outerjoin(sessions, journals.c.session == sessions.c.id))
-            .where(journals.c.id.in_(keys[start : start + 500]))
-            .order_by(journals.c.id)
-            .with_for_update(of=journals)
-        )
-        heads.update({row["id"]: row for row in connection.execute(query).mappings()})
+        rows = connection.execute(_HEADS, {"keys": keys[start : start + 500]}).mappings()
+        heads.update({row["id"]: row for row in rows})
     return heads
 
 

@@ -1,0 +1,336 @@
+"""Figures of the gateway, each beside its reference, measured in the same run.
+
+1. **Journal stream**: wall time of a durable append to a gateway process on loopback (SQLite), interleaved
+   with a sync of a file of the same size alone. What the stream adds is the difference of the two medians.
+2. **Load**: many sessions at once, each appending at a steady rate on a stream of its own; append latency,
+   what was lost or doubled (every journal is read back and compared), sessions against latency as they grow.
+3. **Page**: wall time until the overview of a store with many sessions shows its rows, in headless Chromium,
+   and of the API request behind it, as sessions grow.
+
+The load comes from other processes on the same machine and shares its cores with the gateway.
+
+    python benchmarks/gateway.py [stream|load|page] [--sessions 500] [--rate 10] [--seconds 20] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+TOKEN = "a-token-for-benchmarks-0123"
+
+
+class GatewayProcess:
+    """`efaas-gateway serve` on a new SQLite file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = folder / "gateway.db"
+        (folder / "token").write_text(TOKEN)
+        self.process = subprocess.Popen(
+            [
+                sys.executable, "-m", "efaas_gateway", "serve", "--store", str(self.store),
+                "--token-file", str(folder / "token"), "--listen", "127.0.0.1:0",
+                "--stream-listen", "127.0.0.1:0",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        ports = json.loads(self.process.stdout.readline())["listening"]
+        self.stream, self.http = f"127.0.0.1:{ports['stream']}", f"http://127.0.0.1:{ports['http']}"
+
+    def close(self) -> None:
+        """End it as told."""
+        self.process.terminate()
+        self.process.communicate(timeout=60)
+
+
+def record(number: int, parameters: int = 16) -> dict[str, Any]:
+    """An iteration as a runner journals it: about 1 kB."""
+    point = [0.1 * number + 0.01 * index for index in range(parameters)]
+    return {
+        "kind": "iteration", "iteration": number, "evaluation": number,
+        "asked": {"points": [point], "overlaps": []},
+        "told": {"values": [-1.0 + 1.0 / (number + 1)], "std_errors": [0.01], "overlaps": []},
+        "energy": -1.0 + 1.0 / (number + 1), "std_error": 0.01, "iterations_done": number + 1,
+        "cpu_s": 0.001, "elapsed_s": 0.1 * number, "iteration_s": 0.1,
+        "jobs": [{
+            "id": f"{number}-0123456789abcdef0123456789abcdef", "evaluation": number, "device": "lagos",
+            "calibration_epoch": 1, "calibration_age_s": 0.1 * number, "shots": 4096, "qpu_s": 1.0,
+            "kept": False, "ttns_s": 0.001, "ttns_device_s": 0.001,
+            "timing": {"queue_s": 0.0, "wall_queue_s": 0.0, "wall_calibration_s": 0.0,
+                       "wall_execution_s": 0.01, "server_s": 0.02, "round_trip_s": 0.021},
+        }],
+    }  # fmt: skip
+
+
+def quantiles(samples: list[float]) -> dict[str, float]:
+    """Milliseconds."""
+    ordered = sorted(samples)
+    pick = lambda part: 1e3 * ordered[min(len(ordered) - 1, int(part * len(ordered)))]  # noqa: E731
+    return {"p50": pick(0.5), "p90": pick(0.9), "p99": pick(0.99), "max": 1e3 * ordered[-1]}
+
+
+# --- 1: one runner ----------------------------------------------------------------------------------
+
+
+def measure_stream(appends: int) -> dict[str, Any]:
+    from efaas.journal import DirectoryJournal
+    from efaas.journal.remote import GatewayJournal
+
+    with tempfile.TemporaryDirectory(dir=".", prefix=".gateway-bench-") as name:
+        folder = Path(name)
+        gateway = GatewayProcess(folder)
+        remote = GatewayJournal(
+            gateway.stream, "session", "bench/one", buffer=folder / "buffer", lease_epoch=1, token=TOKEN
+        )
+        local = DirectoryJournal(folder / "journal")
+        alone = os.open(folder / "alone", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        samples: dict[str, list[float]] = {"stream": [], "directory": [], "sync alone": []}
+
+        def sync(body: dict[str, Any]) -> None:
+            os.write(alone, json.dumps(body).encode())
+            os.fdatasync(alone)
+
+        steps = {"stream": remote.append, "directory": local.append, "sync alone": sync}
+        for number in range(appends + 20):
+            body = record(number)
+            for kind, step in steps.items():
+                # An iteration has a pause between its appends, as a runner's job takes its time.
+                began = time.perf_counter()
+                step(body)
+                if number >= 20:
+                    samples[kind].append(time.perf_counter() - began)
+        os.close(alone)
+        spilled = (folder / "buffer" / "journal.jsonl").exists()
+        remote.close()
+        local.close()
+        gateway.close()
+    result: dict[str, Any] = {kind: quantiles(values) for kind, values in samples.items()}
+    differences = [a - b for a, b in zip(samples["stream"], samples["sync alone"], strict=True)]
+    result["added to a sync, p50 (ms)"] = 1e3 * statistics.median(differences)
+    result["turned to its own disk"] = spilled
+    result["n"] = appends
+    return result
+
+
+# --- 2: many runners --------------------------------------------------------------------------------
+
+
+def _load(endpoint: str, first: int, count: int, rate: float, seconds: float, out: Any) -> None:
+    """Some of the sessions, in a process of their own; each has a stream and never waits for its answers."""
+    out.put(asyncio.run(_run_load(endpoint, first, count, rate, seconds)))
+
+
+async def _run_load(
+    endpoint: str, first: int, count: int, rate: float, seconds: float
+) -> tuple[list[float], int, int]:
+    import grpc.aio
+
+    from efaas.api.wire import journal_pb2 as wire
+    from efaas.api.wire import journal_pb2_grpc
+
+    latencies: list[float] = []
+    sent = late = 0
+    # A connection for every 25 sessions: runner pods have one each, which costs the machine more
+    # sockets and the same messages.
+    channels = [
+        grpc.aio.insecure_channel(endpoint, options=[("grpc.use_local_subchannel_pool", 1)])
+        for _ in range(max(1, count // 25))
+    ]
+    ready = asyncio.Event()
+
+    async def one(index: int) -> None:
+        nonlocal sent, late
+        stub: Any = journal_pb2_grpc.GatewayStub(channels[index % len(channels)])  # type: ignore[no-untyped-call]
+        call = stub.Journal()
+        await call.write(
+            wire.JournalRequest(
+                open=wire.Open(
+                    protocol=1,
+                    subject=wire.Subject(kind="session", name=f"bench{index % 10}/s{first + index}"),
+                    lease_epoch=1,
+                    writer=f"writer-{first + index}",
+                    token=TOKEN,
+                )
+            )
+        )
+        await call.read()
+        await ready.wait()
+        times: dict[int, float] = {}
+        loop = asyncio.get_running_loop()
+        total = int(rate * seconds)
+
+        async def hear() -> None:
+            done = 0
+            while done < total:
+                reply = await call.read()
+                assert reply.WhichOneof("message") == "acknowledged", reply
+                now = loop.time()
+                while done < reply.acknowledged.length:
+                    latencies.append(now - times.pop(done))
+                    done += 1
+
+        hearing = asyncio.create_task(hear())
+        began = loop.time() + (index % 100) / 100 / rate
+        for number in range(total):
+            pause = began + number / rate - loop.time()
+            if pause > 0:
+                await asyncio.sleep(pause)
+            else:
+                late += pause < -0.1
+            body = json.dumps(record(number), separators=(",", ":")).encode()
+            times[number] = loop.time()
+            sent += 1
+            await call.write(wire.JournalRequest(append=wire.Append(sequence=number, records=[body])))
+        await hearing
+        await call.done_writing()
+
+    tasks = [asyncio.create_task(one(index)) for index in range(count)]
+    await asyncio.sleep(max(1.0, count / 100))
+    ready.set()
+    await asyncio.gather(*tasks)
+    for channel in channels:
+        await channel.close()
+    return latencies, sent, late
+
+
+def measure_load(sessions: int, rate: float, seconds: float) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(dir=".", prefix=".gateway-bench-") as name:
+        folder = Path(name)
+        gateway = GatewayProcess(folder)
+        context = multiprocessing.get_context("spawn")
+        out = context.Queue()
+        halves = [sessions - sessions // 2, sessions // 2]
+        processes = [
+            context.Process(target=_load, args=(gateway.stream, 100_000 * index, count, rate, seconds, out))
+            for index, count in enumerate(halves)
+            if count
+        ]
+        for process in processes:
+            process.start()
+        answers = [out.get(timeout=300 + 10 * seconds) for _ in processes]
+        for process in processes:
+            process.join()
+        gateway.close()
+        lost, doubled = _check(gateway.store, sessions, int(rate * seconds))
+    latencies = [value for answer in answers for value in answer[0]]
+    return {
+        "sessions": sessions,
+        "updates a second, each": rate,
+        "seconds": seconds,
+        "sent": sum(answer[1] for answer in answers),
+        "acknowledged": len(latencies),
+        "sent late": sum(answer[2] for answer in answers),
+        "append (ms)": quantiles(latencies),
+        "lost": lost,
+        "doubled or changed": doubled,
+    }
+
+
+def _check(store: Path, sessions: int, total: int) -> tuple[int, int]:
+    """Read every journal back: what is missing, and what is not what was sent."""
+    import sqlite3
+
+    expected = [json.dumps(record(number), separators=(",", ":")).encode() for number in range(total)]
+    with sqlite3.connect(store) as connection:
+        keys = [row[0] for row in connection.execute("SELECT id FROM journals")]
+        lost, wrong = (sessions - len(keys)) * total, 0
+        for key in keys:
+            found = dict(
+                connection.execute("SELECT sequence, body FROM journal_records WHERE journal = ?", (key,))
+            )
+            lost += sum(number not in found for number in range(total))
+            wrong += sum(number >= total or bytes(body) != expected[number] for number, body in found.items())
+    return lost, wrong
+
+
+# --- 3: the page ------------------------------------------------------------------------------------
+
+
+def measure_page(sessions: int) -> dict[str, Any]:
+    import httpx
+    from efaas_gateway.store import Append, Store
+    from efaas_gateway.store.derive import derive
+    from efaas_gateway.store.journals import append_all, open_journal
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory(dir=".", prefix=".gateway-bench-") as name:
+        folder = Path(name)
+        store = Store(folder / "gateway.db")
+        with store.write() as connection:
+            for index in range(sessions):
+                head = open_journal(
+                    connection, "session", f"bench{index % 10}/s{index}", tenant=f"bench{index % 10}",
+                    lease_epoch=1, writer="benchmark", now=float(index),
+                )  # fmt: skip
+                appends = [
+                    Append(head.id, 1, "benchmark", n, json.dumps(record(n)).encode()) for n in range(5)
+                ]
+                derive(connection, append_all(connection, appends, float(index))[1], float(index))
+        store.close()
+        gateway = GatewayProcess(folder)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with httpx.Client(headers=headers) as client:
+            requests = []
+            for _ in range(10):
+                began = time.perf_counter()
+                client.get(f"{gateway.http}/api/v1/sessions?limit=200").raise_for_status()
+                requests.append(time.perf_counter() - began)
+        opened = []
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium") or "/usr/bin/chromium",
+                args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"],
+            )
+            for _ in range(7):
+                context = browser.new_context()
+                page = context.new_page()
+                began = time.perf_counter()
+                page.goto(f"{gateway.http}/#token={TOKEN}", wait_until="commit")
+                page.wait_for_selector(".sessions tbody tr:nth-child(50)")
+                opened.append(time.perf_counter() - began)
+                context.close()
+            browser.close()
+        gateway.close()
+    return {"sessions": sessions, "page (ms)": quantiles(opened), "request (ms)": quantiles(requests), "n": 7}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("which", nargs="*", default=[], help="stream, load, page; all if none is named")
+    parser.add_argument("--appends", type=int, default=300)
+    parser.add_argument("--sessions", type=int, default=500)
+    parser.add_argument("--rate", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    which = options.which or ["stream", "load", "page"]
+    result: dict[str, Any] = {"cores": os.cpu_count(), "load average before": os.getloadavg()[0]}
+    if "stream" in which:
+        result["stream"] = measure_stream(options.appends)
+    if "load" in which:
+        steps = sorted({max(1, options.sessions // 5), options.sessions})
+        result["load"] = [measure_load(step, options.rate, options.seconds) for step in steps]
+    if "page" in which:
+        result["page"] = [measure_page(count) for count in (100, 1000)]
+    text = json.dumps(result, indent=2)
+    print(text)
+    if options.json:
+        options.json.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
