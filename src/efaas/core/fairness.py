@@ -150,6 +150,13 @@ class UsageLedger:
         usage = self.usage(name, now_s)
         return max(usage.cpu_s / self._cpu_capacity, usage.qpu_s / self._qpu_capacity) / account.weight
 
+    def share_with(self, name: str, cpu_s: float, qpu_s: float, now_s: float) -> float:
+        """The dominant share that the tenant would have if it had used this much more; nothing is counted."""
+        account = self._accounts.get(name, _Account())
+        usage = self.usage(name, now_s)
+        cpu_share = (usage.cpu_s + cpu_s) / self._cpu_capacity
+        return max(cpu_share, (usage.qpu_s + qpu_s) / self._qpu_capacity) / account.weight
+
     def key(self, name: str) -> float:
         """Order key, least served lowest; -inf for a tenant that used nothing."""
         account = self._accounts.get(name)
