@@ -78,11 +78,12 @@ def test_overrides_reach_every_session_and_device() -> None:
     assert {device.spec.queue.policy.value for device in plan.documents.devices} == {"sbq"}
 
 
-def test_a_field_that_has_no_effect_here_is_a_warning() -> None:
-    plan = make_plan(load_text(session(rest='device: {minFidelity: "0.9"}')))
-    assert plan.warnings == (
-        "VQASession a: spec.device.minFidelity is for the cluster; it has no effect here",
-    )
+def test_a_circuit_that_is_expected_to_fail_too_often_is_refused_with_the_figures() -> None:
+    assert make_plan(load_text(session(rest='device: {minFidelity: "0.1"}'))).placement["default/a"]
+    with pytest.raises(
+        InputError, match=r"manila-5 has an expected fidelity of 0\.\d{3}, minFidelity is 0\.999"
+    ):
+        make_plan(load_text(session(rest='device: {minFidelity: "0.999"}')))
 
 
 def test_the_folder_gives_the_documents_back(tmp_path: Path) -> None:

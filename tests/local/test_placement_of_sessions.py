@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from efaas.core.placement import CircuitShape
 from efaas.errors import ManifestFaults
 from efaas.local.placement import DEVICE_LABEL, DeviceOffer, SessionNeeds, place
 
@@ -70,6 +71,22 @@ def test_each_session_that_fits_nowhere_is_told_why_for_each_device() -> None:
         " are needed: small has no label tier; silver has efaas.dev/device: silver, not small;"
         " cordoned is cordoned; add a QPUDevice that fits (`efaas devices` lists the models)",
     ]
+
+
+def test_a_noisy_device_is_taken_last_and_not_at_all_below_the_least_fidelity() -> None:
+    shape = CircuitShape(two_qubit_gates=10, execution_s=1.0)
+    noisy = DeviceOffer("noisy", 5, two_qubit_error=0.04)
+    good = DeviceOffer("good", 5, two_qubit_error=0.01)
+    # 1/F² is 2.3 there and 1.2 here: one session may wait here before the third goes there.
+    sessions = [SessionNeeds(f"d/{name}", 2, shape=shape) for name in "abc"]
+    own = {key: names[0] for key, names in place(sessions, [noisy, good]).items()}
+    assert own == {"d/a": "good", "d/b": "good", "d/c": "noisy"}
+    choosy = SessionNeeds("d/a", 2, min_fidelity=0.8, shape=shape)
+    assert place([choosy], [noisy, good]) == {"d/a": ("good",)}
+    with pytest.raises(
+        ManifestFaults, match=r"noisy has an expected fidelity of 0\.665, minFidelity is 0\.8"
+    ):
+        place([choosy], [noisy])
 
 
 @given(

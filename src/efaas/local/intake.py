@@ -15,6 +15,8 @@ from efaas.api.device import DeviceModel, Noise, QPUDevice, QPUDeviceSpec, Queue
 from efaas.api.load import Documents
 from efaas.api.meta import Metadata
 from efaas.api.session import ConfigMapKey, VQASession
+from efaas.api.shapes import circuit_shape
+from efaas.core.calibration import typical_errors
 from efaas.devices.document import snapshot_from_json
 from efaas.devices.shipped import load_snapshot, snapshot_names
 from efaas.devices.snapshot import DeviceSnapshot
@@ -118,22 +120,19 @@ def make_plan(documents: Documents, *, policy: str | None = None) -> Plan:
         qubits = {device.name: device_snapshot(device, documents).num_qubits for device in devices}
     placement = place(
         [
-            SessionNeeds(session.key, facts[session.key].qubits, session.spec.device.match_labels)
+            SessionNeeds(
+                session.key,
+                facts[session.key].qubits,
+                session.spec.device.match_labels,
+                float(session.spec.device.min_fidelity or 0.0),
+                circuit_shape(session.spec),
+            )
             for session in documents.sessions
             if not session.spec.suspend
         ],
-        [
-            DeviceOffer(
-                device.name,
-                qubits[device.name],
-                device.metadata.labels,
-                device.spec.slots,
-                device.spec.cordon,
-            )
-            for device in documents.devices
-        ],
+        [_offer(device, qubits[device.name], documents) for device in documents.devices],
     )
-    return Plan(documents, placement, facts, qubits, (*_warnings(documents), *repaired))
+    return Plan(documents, placement, facts, qubits, tuple(repaired))
 
 
 def default_devices(sessions: tuple[VQASession, ...], needs: Mapping[str, int]) -> tuple[QPUDevice, ...]:
@@ -255,12 +254,22 @@ def _placed(error: EfaasError, document: str) -> list[ManifestError]:
     ]
 
 
-def _warnings(documents: Documents) -> tuple[str, ...]:
-    """Fields that a local run reads but cannot honour."""
-    return tuple(
-        f"VQASession {_shown(session)}: spec.device.minFidelity is for the cluster; it has no effect here"
-        for session in documents.sessions
-        if session.spec.device.min_fidelity is not None
+def _offer(device: QPUDevice, qubits: int, documents: Documents) -> DeviceOffer:
+    offer = DeviceOffer(device.name, qubits, device.metadata.labels, device.spec.slots, device.spec.cordon)
+    if not is_noisy(device):
+        return offer
+    snapshot = device_snapshot(device, documents)
+    typical = typical_errors(
+        list(snapshot.gates),
+        [gate.error for gate in snapshot.gates.values()],
+        [qubit.prob_meas1_prep0 for qubit in snapshot.qubits],
+        [qubit.prob_meas0_prep1 for qubit in snapshot.qubits],
+    )
+    return replace(
+        offer,
+        one_qubit_error=typical.one_qubit,
+        two_qubit_error=typical.two_qubit,
+        readout_error=typical.readout,
     )
 
 

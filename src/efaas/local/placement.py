@@ -1,20 +1,26 @@
-"""Which device a session starts on: a pure function of what the sessions need and what the devices are.
+"""Which device a session starts on: `efaas.core.placement` over the devices of a manifest.
 
-A device fits a session when it has enough qubits, carries the labels asked for and is not cordoned. Among
-those that fit, sessions are spread: the ones with the least choice are placed first, each on the device with
-the least load for its slots. Every other device that fits is listed behind, so that the runner can turn to it
-while its own one calibrates or is down.
-
-This is the seam for calibration-aware placement: the signature of `place` stays when `efaas.core.placement`
-decides.
+A device fits a session when it has enough qubits, carries the labels asked for, is not cordoned, and one run
+of the session's circuit is expected to succeed there as often as `minFidelity` asks. Nothing has run yet, so
+the devices are taken as freshly calibrated and idle but for the sessions that were placed before: each of
+those is expected to make a new loop wait for one job of its own, on a device with as many slots as there are
+by default. Sessions with the least choice are placed first, each on the device of the least cost (waiting +
+execution ÷ fidelity²), so they spread over devices that are alike, and a device that is much noisier than the
+others fills up last. Every other device that fits is listed behind, so that the runner can turn to it while
+its own one calibrates or is down.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from efaas.core.placement import CircuitShape, DeviceView, Request, expected_fidelity, refuse, score
 from efaas.errors import ManifestError, ManifestFaults
+
+_SLOTS = 8
+"""Slots of a device by default; one with half as many is twice as loaded by the same sessions."""
 
 DEVICE_LABEL = "efaas.dev/device"
 """Label that every device carries by itself; its value is the device's name."""
@@ -30,6 +36,21 @@ class SessionNeeds:
     """Least number of qubits."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels the device must carry."""
+    min_fidelity: float = 0.0
+    """Least expected success probability of one run of the circuit."""
+    shape: CircuitShape = field(default_factory=lambda: CircuitShape(execution_s=1.0))
+    """Of the circuit."""
+
+    def request(self) -> Request:
+        """The same in the words of the core."""
+        return Request(
+            session=self.key,
+            tenant=self.key.partition("/")[0],
+            qubits=self.qubits,
+            match_labels=self.labels,
+            min_fidelity=self.min_fidelity,
+            shape=self.shape,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +64,23 @@ class DeviceOffer:
     """Sessions that may hold a place at once."""
     cordon: bool = False
     """Whether new sessions are kept away."""
+    one_qubit_error: float = 0.0
+    """Median of what its snapshot says of single-qubit gates."""
+    two_qubit_error: float = 0.0
+    readout_error: float = 0.0
+
+    def view(self, placed: int, needs: SessionNeeds) -> DeviceView:
+        """The device with so many sessions placed on it, as a session would find it."""
+        return DeviceView(
+            name=self.name,
+            qubits=self.qubits,
+            labels={**self.labels, DEVICE_LABEL: self.name},
+            cordoned=self.cordon,
+            queue_s=placed * needs.shape.execution_s * _SLOTS / self.slots,
+            one_qubit_error=self.one_qubit_error,
+            two_qubit_error=self.two_qubit_error,
+            readout_error=self.readout_error,
+        )
 
     def carries(self, key: str) -> str | None:
         """Value of a label, the implied one included; None when the device does not carry it."""
@@ -57,7 +95,7 @@ def place(sessions: Iterable[SessionNeeds], devices: Sequence[DeviceOffer]) -> d
         devices: in the order of the manifest; it breaks ties.
 
     Returns:
-        For each session's key the devices that fit, its own first, the others from the least loaded on.
+        For each session's key the devices that fit, its own first, the others by what they would cost.
 
     Raises:
         ManifestFaults: some session fits no device; one fault for each, with the reason for every device.
@@ -70,18 +108,21 @@ def place(sessions: Iterable[SessionNeeds], devices: Sequence[DeviceOffer]) -> d
     order = {offer.name: index for index, offer in enumerate(devices)}
     placed = dict.fromkeys(order, 0)
 
-    def load(offer: DeviceOffer) -> tuple[float, int]:
-        return placed[offer.name] / offer.slots, order[offer.name]
+    def cost(needs: SessionNeeds, offer: DeviceOffer) -> tuple[float, int]:
+        return score(needs.request(), offer.view(placed[offer.name], needs)).cost_s, order[offer.name]
 
     chosen: dict[str, str] = {}
     for needs in sorted(waiting, key=lambda needs: len(fitting[needs.key])):
-        own = min(fitting[needs.key], key=load)
+        own = min(fitting[needs.key], key=functools.partial(cost, needs))
         placed[own.name] += 1
         chosen[needs.key] = own.name
     result = {}
     for needs in waiting:
         own_name = chosen[needs.key]
-        others = sorted((offer for offer in fitting[needs.key] if offer.name != own_name), key=load)
+        others = sorted(
+            (offer for offer in fitting[needs.key] if offer.name != own_name),
+            key=functools.partial(cost, needs),
+        )
         result[needs.key] = (own_name, *(offer.name for offer in others))
     return result
 
@@ -98,7 +139,12 @@ def refusal(needs: SessionNeeds, offer: DeviceOffer) -> str | None:
             return f"has no label {key}"
         if found != wanted:
             return f"has {key}: {found}, not {wanted}"
-    return None
+    view, request = offer.view(0, needs), needs.request()
+    fidelity = expected_fidelity(view, needs.shape)
+    if fidelity < needs.min_fidelity:
+        return f"has an expected fidelity of {fidelity:.3f}, minFidelity is {needs.min_fidelity:.3f}"
+    last = refuse(request, view)
+    return None if last is None else f"refuses: {last.reason}"
 
 
 def _no_device(needs: SessionNeeds, devices: Sequence[DeviceOffer]) -> ManifestError:
