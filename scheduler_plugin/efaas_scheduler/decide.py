@@ -32,6 +32,9 @@ from efaas_scheduler.wire import Pod
 NO_DEVICE = "no QPU device on this node"
 _MOST_REASONS = 100
 """Classes of requests whose reasons are kept."""
+_MOST_CLASSES_AHEAD = 50
+"""Classes of pods ahead that are looked at, the largest first: a request's time stays bounded."""
+_KEPT_S = 0.05
 _Reason = tuple[Report | None, float, str]
 _EMPTY: Mapping[str, str] = {}
 
@@ -60,6 +63,7 @@ class Decider:
         self.known = known
         self._hold_limit_s = hold_limit_s
         self._held_since_s: dict[str, float] = {}
+        self._kept: tuple[Request, int, float, Answer] | None = None
         self._reasons: dict[RequestClass, dict[int, _Reason]] = {}
 
     # --- filter -----------------------------------------------------------------------------------
@@ -79,7 +83,7 @@ class Decider:
         fleet = known.fleet
         rows = fleet.rows_of(names)
         present = rows >= 0
-        answer = fleet.answer(request, now_s, ignore_slots=True)
+        answer = self._answer(request, now_s)
         full = self._full()
         open_rows = answer.fits & ~full
         open_ = present & open_rows[rows]
@@ -126,6 +130,21 @@ class Decider:
         if request is None:
             return None
         return replace(request, overuse=self._overuse(tenant, now_s))
+
+    def _answer(self, request: Request, now_s: float) -> Answer:
+        """What the request would find everywhere, slots apart.
+
+        kube-scheduler asks twice for each pod within milliseconds: while nothing has changed, the second time
+        is answered from the first.
+        """
+        fleet, kept = self.known.fleet, self._kept
+        if kept is not None:
+            asked, version, when_s, answer = kept
+            if version == fleet.version and 0 <= now_s - when_s < _KEPT_S and asked == request:
+                return answer
+        answer = fleet.answer(request, now_s, ignore_slots=True)
+        self._kept = (request, fleet.version, now_s, answer)
+        return answer
 
     def _overuse(self, tenant: str, now_s: float) -> float:
         standings = self.known.standings
@@ -197,16 +216,13 @@ class Decider:
         if sum(counts.values()) < int(free[offered].min(initial=0)):
             return nobody, ()
         own = RequestClass.of(request)
-        waiting = [
-            Waiting(
-                "",
-                count,
-                answer.fits
-                if kind == own
-                else known.fleet.answer(known.requests[kind], now_s, ignore_slots=True).fits,
-            )
-            for kind, count in counts.items()
-        ]
+        most = sorted(counts, key=lambda kind: -counts[kind])[:_MOST_CLASSES_AHEAD]
+        waiting = []
+        for kind in most:
+            fits = answer.fits
+            if kind != own:
+                fits = known.fleet.answer(known.requests[kind], now_s, ignore_slots=True).fits
+            waiting.append(Waiting("", counts[kind], fits))
         held = open_ & contested(free, waiting)[rows]
         if not held.any():
             return nobody, ()
@@ -241,7 +257,7 @@ class Decider:
         if request is None:
             return result.tolist()
         rows = known.fleet.rows_of(names)
-        answer = known.fleet.answer(request, now_s, ignore_slots=True)
+        answer = self._answer(request, now_s)
         open_ = np.flatnonzero((rows >= 0) & answer.fits[rows])
         if len(open_):
             costs = answer.cost_s[rows[open_]]

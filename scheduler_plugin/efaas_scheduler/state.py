@@ -63,14 +63,15 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RequestClass:
-    """What a pod asks for apart from who asks; equal ones are answered alike."""
+    """What decides where a pod may go, whoever asks; equal ones fit the same devices."""
 
     qubits: int
     match_labels: tuple[tuple[str, str], ...]
     node_selector: tuple[tuple[str, str], ...]
     max_calibration_age_s: float | None
     min_fidelity: float
-    shape: tuple[int, int, int, float]
+    gates: tuple[int, int, int]
+    """Single-qubit gates, two-qubit gates and readouts, where a least fidelity is asked for."""
 
     @classmethod
     def of(cls, request: Request) -> RequestClass:
@@ -82,7 +83,9 @@ class RequestClass:
             tuple(sorted(request.node_selector.items())),
             request.max_calibration_age_s,
             request.min_fidelity,
-            (shape.one_qubit_gates, shape.two_qubit_gates, shape.measured_qubits, shape.execution_s),
+            (shape.one_qubit_gates, shape.two_qubit_gates, shape.measured_qubits)
+            if request.min_fidelity > 0
+            else (0, 0, 0),
         )
 
 
