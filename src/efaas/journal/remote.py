@@ -24,7 +24,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,7 @@ class GatewayJournal:
         *,
         buffer: str | Path,
         lease_epoch: int | None = 0,
-        token: str = "",
+        token: str | Callable[[], str] = "",
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         from efaas.api.wire import journal_pb2, journal_pb2_grpc
@@ -116,7 +116,7 @@ class GatewayJournal:
         self._wire: Any = journal_pb2
         self._place = f"{kind} {name} at {endpoint}"
         self._subject = journal_pb2.Subject(kind=kind, name=name)
-        self._token = token
+        self._token = token if callable(token) else lambda: token
         self._limits = limits
         self._writer = secrets.token_hex(12)
         self._asked_epoch = lease_epoch
@@ -227,7 +227,7 @@ class GatewayJournal:
     def _read(self, start: int) -> Iterator[tuple[int, bytes]]:
         import grpc
 
-        request = self._wire.ReadRequest(subject=self._subject, start=start, token=self._token)
+        request = self._wire.ReadRequest(subject=self._subject, start=start, token=self._token())
         until = time.monotonic() + self._limits.connect_s
         while True:
             try:
@@ -430,7 +430,7 @@ class GatewayJournal:
                     lease_epoch=self.lease_epoch,
                     next_epoch=self._asked_epoch is None and not self._opened,
                     writer=self._writer,
-                    token=self._token,
+                    token=self._token(),
                 )
             )
         )

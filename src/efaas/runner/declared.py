@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from efaas.journal import DirectoryJournal
+from efaas.journal import open_journal
 from efaas.runner.environment import RunnerEnvironment
 from efaas.runner.limits import Limits
 from efaas.runner.main import EXIT_FAILED, closing, dispatcher_for
@@ -31,7 +31,7 @@ def run_declared(
     Raises:
         EfaasError: whatever ended it before it was done, limits excepted.
     """
-    journal = DirectoryJournal(environment.journal, environment.lease_epoch)
+    journal = open_journal(environment.journal, "session", session.key, environment.lease_epoch)
     options: dict[str, Any] = {} if connect is None else {"connect": connect}
     dispatcher = dispatcher_for(environment, session, progress, **options)
     try:

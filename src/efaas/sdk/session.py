@@ -28,7 +28,7 @@ import numpy as np
 
 from efaas.core.qpu.messages import JobKind
 from efaas.errors import InputError, SessionEnded
-from efaas.journal import DirectoryJournal
+from efaas.journal import open_journal
 from efaas.optimizers.base import Tell
 from efaas.runner.account import Account
 from efaas.runner.environment import RunnerEnvironment
@@ -113,7 +113,7 @@ class Session:
         self._limits = Limits.from_spec(document.spec.limits)
         self._twins_of = environment.twins_of
         self._loops: list[Ahead] = []
-        self._journal = DirectoryJournal(environment.journal, environment.lease_epoch)
+        self._journal = open_journal(environment.journal, "session", document.key, environment.lease_epoch)
         self._account = Account()
         self._circuits = Circuits()
         self._lock = threading.RLock()
