@@ -356,6 +356,11 @@ class Supervisor:
 
     async def _listen(self, record: SessionRecord, pipe: ProgressPipe) -> None:
         async for event in pipe.events():
+            if event.get("event") == "moved":
+                source, target = text(event.get("source")), text(event.get("target"))
+                self._listener.note(
+                    f"{record.shown} moves from {source} to {target}: {text(event.get('reason'))}"
+                )
             before = (record.state, record.reason)
             evaluation = record.apply(event)
             if evaluation is not None:
