@@ -184,18 +184,18 @@ class Bindings:
         self._cluster = cluster
         self._path = path
         self._version = cluster.api.get(path, limit=1)["metadata"]["resourceVersion"]
-        self._stopped = False
+        self._stopped = threading.Event()
         self.watches = 0
         threading.Thread(target=self._follow, daemon=True).start()
 
     def stop(self) -> None:
         """End the watch at its next event or time-out."""
-        self._stopped = True
+        self._stopped.set()
 
     def _follow(self) -> None:
         address = urlsplit(self._cluster.server)
         context = ssl.create_default_context(cafile=str(self._cluster.ca_file))
-        while not self._stopped:
+        while not self._stopped.is_set():
             # The API server ends a watch whose client is slow for a moment: go on where it ended.
             self.watches += 1
             connection = http.client.HTTPSConnection(str(address.hostname), address.port, context=context)
@@ -205,7 +205,7 @@ class Bindings:
                 connection.request("GET", f"{self._path}?{query}", headers=headers)
                 for line in connection.getresponse():
                     self._note(from_json(line)["object"], time.monotonic())
-                    if self._stopped:
+                    if self._stopped.is_set():
                         break
             except (OSError, http.client.HTTPException):
                 time.sleep(0.05)
@@ -318,7 +318,7 @@ def _measure(cluster: Cluster, kind: str, port: int, settings: Path, pods: int) 
         resident = resident_mib(cluster.processes["extender"].pid)
         cluster.processes["extender"].stop()
     cluster.processes["kube-scheduler"].stop()
-    per_node = {}
+    per_node: dict[str, int] = {}
     for pod in cluster.api.items(path):
         node = pod["spec"].get("nodeName", "")
         per_node[node] = per_node.get(node, 0) + 1

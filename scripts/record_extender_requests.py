@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,19 @@ class Recorder(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+def _placed(cluster: Cluster, pod: str) -> Callable[[], Any]:
+    return lambda: cluster.api.get(pod)["spec"].get("nodeName")
+
+
 def record(*, node_cache_capable: bool) -> dict[str, dict[str, Any]]:
     """One request of each verb."""
-    handler = type("Handler", (Recorder,), {"kept": {}})
+
+    class Handler(Recorder):
+        """A recorder with a memory of its own."""
+
+        kept: dict[str, dict[str, Any]] = {}  # noqa: RUF012
+
+    handler = Handler
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory() as folder, Cluster(Path(folder) / "cluster") as cluster:
@@ -78,16 +89,15 @@ def record(*, node_cache_capable: bool) -> dict[str, dict[str, Any]]:
         cluster.api.create(
             "/apis/scheduling.k8s.io/v1/priorityclasses", {"metadata": {"name": "urgent"}, "value": 1000}
         )
-        for name, more in (("low-a", {}), ("low-b", {}), ("urgent", {"priorityClassName": "urgent"})):
-            gates = {"schedulingGates": [{"name": ADMISSION_GATE}]}
-            cluster.api.create(path, objects.runner_pod(name, session_name=name, **gates, **more))
+        for name in ("low-a", "low-b", "urgent"):
+            pod = objects.runner_pod(name, session_name=name)
+            pod["spec"]["schedulingGates"] = [{"name": ADMISSION_GATE}]
+            if name == "urgent":
+                pod["spec"]["priorityClassName"] = name
+            cluster.api.create(path, pod)
             release = [{"op": "remove", "path": "/spec/schedulingGates"}]
             cluster.api.patch(f"{path}/{name}", release, kind="json")
-            wait_until(
-                f"{name} to be placed",
-                lambda name=name: cluster.api.get(f"{path}/{name}")["spec"].get("nodeName"),
-                within_s=60,
-            )
+            wait_until(f"{name} to be placed", _placed(cluster, f"{path}/{name}"))
     server.shutdown()
     return dict(handler.kept)
 

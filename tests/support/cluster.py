@@ -45,6 +45,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "kubectl")
+SETUP = ROOT.parent / "shared" / "kind" / "up"
+"""Makes the programs available on a machine that has it."""
 START_LIMIT_S = 60.0
 """Longest wait for a program to be ready: both cores may be busy with other tests."""
 
@@ -78,9 +80,8 @@ def require_programs() -> None:
         ClusterError: some are missing, with their names.
     """
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    setup = ROOT.parent / "shared" / "kind" / "up"
-    if missing and setup.is_file():
-        subprocess.run([str(setup)], check=True, stdout=subprocess.DEVNULL)
+    if missing and SETUP.is_file():
+        subprocess.run([str(SETUP)], check=True, stdout=subprocess.DEVNULL)
         missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         raise ClusterError(
@@ -464,13 +465,13 @@ class Cluster:
 
             wait_until(f"established {name}", established)
             version = document["spec"]["versions"][0]["name"]
-            plural = document["spec"]["names"]["plural"]
-            wait_until(
-                f"{plural} to be served",
-                lambda version=version, plural=plural, group=document["spec"]["group"]: self.api.find(
-                    f"/apis/{group}/{version}/{plural}"
-                ),
-            )
+            plural, group = document["spec"]["names"]["plural"], document["spec"]["group"]
+            served = f"/apis/{group}/{version}/{plural}"
+
+            def listed(served: str = served) -> Document | None:
+                return self.api.find(served)
+
+            wait_until(f"{plural} to be served", listed)
 
     def create_namespace(self, name: str) -> None:
         """Create a namespace."""
