@@ -23,7 +23,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from efaas.core.speculation import (
@@ -103,6 +103,11 @@ class Workers(Protocol):
 
     count: int
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a step would start at once."""
+        ...
+
     def start(self, what: Any) -> concurrent.futures.Future[tuple[Any, float]]:
         """Run a step; gives its value and its CPU seconds."""
         ...
@@ -172,7 +177,8 @@ class _Figures:
 
     usual_s: float | None = None
     shots: int = 0
-    turnaround_s: list[float] = field(default_factory=list)
+    launched: int = 0
+    claimed: int = 0
 
 
 class Ahead:
@@ -220,7 +226,8 @@ class Ahead:
     @property
     def wants_candidates(self) -> bool:
         """Whether candidates are worth finding now."""
-        return self._speculator.wants_candidates
+        ready = self._workers is None or self._workers.is_ready
+        return ready and self._speculator.wants_candidates
 
     def summary(self) -> dict[str, Any]:
         """What speculation brought and cost so far, for `result.json`."""
@@ -234,8 +241,9 @@ class Ahead:
             "masked_s": report.masked_s,
             "masked_qpu_s": report.masked_qpu_s,
             "wasted_cpu_s": report.wasted_cpu_s,
-            "speculative_jobs": report.speculative_jobs,
-            "speculative_hits": report.speculative_hits,
+            # As they were taken: a device may have refused what was decided.
+            "speculative_jobs": self._figures.launched,
+            "speculative_hits": self._figures.claimed,
             "wasted_shots": report.wasted_shots,
         }
 
@@ -315,7 +323,8 @@ class Ahead:
         Raises:
             Exception: whatever preparing it in the loop raised.
         """
-        if self._now.number < 0:
+        starting = self._workers is not None and not self._workers.is_ready
+        if self._now.number < 0 or starting:
             return Taken(self._prepare(step.what))
         now_s = self._clock()
         self._steps[step.key] = step.what
@@ -378,6 +387,7 @@ class Ahead:
             case UsePrepared(key, masked_s):
                 launched = self._launched.get(key)
                 device = launched.device if launched is not None else ""
+                self._figures.claimed += launched is not None
                 self._taken = Taken(self._values[key], device, hit=True, masked_s=masked_s)
             case PrepareNow(key):
                 self._taken = Taken(self._prepare(self._steps[key]))
@@ -405,6 +415,7 @@ class Ahead:
             launched = _Launched(device, [future for future in futures if future is not None], self._clock())
             if len(launched.futures) == len(requests):
                 self._launched[key] = launched
+                self._figures.launched += 1
                 return
             self._take_back(launched)
 

@@ -201,11 +201,13 @@ class VariationalLoop:
         def on_partial(estimate: Estimate | None) -> None:
             if estimate is None or (tolerant and stepped_on):
                 return
+            if not ahead.wants_candidates:
+                return
             if tolerant:
                 stepped_on.append(estimate)
             ahead.offer(self._steps(self._foresight.after(estimate.answers)), informed=True)
 
-        if not tolerant:
+        if not tolerant and ahead.wants_candidates:
             ahead.offer(self._steps(self._foresight.guesses()))
         ahead.wait(lambda: self._waiting.look(futures), on_partial)
         results = [self._waiting.result(future) for future in futures]

@@ -304,7 +304,7 @@ class _Loop:
 
         def on_estimate(estimate: Any) -> None:
             nonlocal stepped
-            if stepped or not np.isfinite(estimate.values).all():
+            if stepped or not ahead.wants_candidates or not np.isfinite(estimate.values).all():
                 return
             if self._mode is Mode.TOLERANT:
                 stepped = True

@@ -6,7 +6,8 @@ a step remembers in module variables is gone when it ends.
 
 Messages are a length (8 bytes, little-endian) and that many bytes. In: first the function, pickled; then
 ``R`` + number (8 bytes) + pickled argument, or ``D`` + number: drop that step. Out: number (8 bytes), 1 or 0
-(it returned, or raised), CPU seconds (8 bytes), pickled value or error text. Standard output belongs to the
+(it returned, or raised), CPU seconds (8 bytes), pickled value or error text; number 0 says that the function
+was read. Standard output belongs to the
 messages; what a step prints goes to standard error.
 """
 
@@ -70,6 +71,7 @@ def main() -> None:
     except Exception as error:
         write_message(out, ANSWER.pack(0, False, 0.0) + repr(error).encode())
         return
+    write_message(out, ANSWER.pack(0, True, 0.0))
     while (message := read_message(0)) is not None:
         if message[:1] == b"R":
             (number,) = HEAD.unpack(message[1:9])

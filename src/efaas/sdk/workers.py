@@ -7,8 +7,10 @@ and whatever the function's module imports); until it is up, its steps wait.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from efaas.errors import InputError, JobFailed
+from efaas.sdk import step_worker
 from efaas.sdk.step_worker import ANSWER, HEAD, read_message, write_message
 
 if TYPE_CHECKING:
@@ -71,9 +74,15 @@ class StepWorkers:
             raise InputError(f"is {count}; at least 1 is needed", place="workers")
         self.count = count
         written = dump(function)
-        self._free = [_Worker(written) for _ in range(count)]
+        self._workers = [_Worker(written) for _ in range(count)]
+        self._free = list(self._workers)
         self._busy: dict[_StepFuture, _Worker] = {}
         self._lock = threading.Lock()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all workers have started and read the function."""
+        return all(worker.is_ready for worker in self._workers)
 
     def start(self, what: Any) -> _StepFuture:
         """Run the function; gives its value and its CPU seconds.
@@ -127,9 +136,7 @@ class StepWorkers:
 
     def close(self) -> None:
         """End all processes."""
-        with self._lock:
-            workers = [*self._free, *self._busy.values()]
-        for worker in workers:
+        for worker in self._workers:
             worker.close()
 
 
@@ -138,8 +145,12 @@ class _Worker:
 
     def __init__(self, function: bytes) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "efaas.sdk.step_worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-P", step_worker.__file__],  # by its path: the package would import far more
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
+        self.is_ready = False
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
@@ -179,14 +190,17 @@ class _Worker:
     def _listen(self) -> None:
         while (message := read_message(self._from)) is not None:
             number, good, cpu_s = ANSWER.unpack(message[: ANSWER.size])
-            if number == self._number:
+            if number == 0:
+                self.is_ready = good
+            elif number == self._number:
                 self._end(good, cpu_s, message[ANSWER.size :])
         with self._lock:
             self._dead = True
         self._end(False, 0.0, b"the worker process has ended")
 
     def close(self) -> None:
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # the step that it runs, too
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
