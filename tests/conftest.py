@@ -7,6 +7,10 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.services import SERVICES
+
+_LEFT_OUT = pytest.StashKey[list[str]]()
+
 # Speed belongs to benchmarks: a slow machine must not fail a property. Derandomised, so that a red run is
 # red again; a longer search is a matter of `--hypothesis-profile=search`.
 _patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -16,9 +20,25 @@ settings.load_profile("ci")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the tests that start a control plane last; leave them out only if that is asked for."""
+    """Put the tests that start a control plane last; leave out what this machine cannot have."""
+    for item in items:
+        if "postgresql" in item.name:
+            item.add_marker("postgres")
     items.sort(key=lambda item: item.get_closest_marker("cluster") is not None)
-    if os.environ.get("EFAAS_WITHOUT_CLUSTER") == "1":
-        left_out = [item for item in items if item.get_closest_marker("cluster")]
-        items[:] = [item for item in items if not item.get_closest_marker("cluster")]
-        config.hook.pytest_deselected(items=left_out)
+    for service in SERVICES:
+        unwanted = os.environ.get(f"EFAAS_WITHOUT_{service.marker.upper()}") == "1"
+        if not unwanted and (os.environ.get("CI") == "true" or service.can_be_had()):
+            continue
+        left_out = [item for item in items if item.get_closest_marker(service.marker)]
+        if left_out:
+            items[:] = [item for item in items if item not in left_out]
+            config.hook.pytest_deselected(items=left_out)
+            config.stash.setdefault(_LEFT_OUT, []).append(
+                f"{len(left_out)} tests were left out: they need {service.remedy}"
+            )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out where a person looks: at the end."""
+    for line in config.stash.get(_LEFT_OUT, []):
+        terminalreporter.write_line(line, yellow=True)

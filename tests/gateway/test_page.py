@@ -20,7 +20,7 @@ from tests.gateway.test_accounts_and_reports import report
 from tests.gateway.test_read_api import Cancels, fill
 from tests.gateway.test_store_journals import iteration, opened
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
