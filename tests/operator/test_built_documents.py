@@ -76,6 +76,13 @@ def test_statuses_are_those_of_the_model_and_made_twice_are_the_same(name: str):
     assert again == status
 
 
+@pytest.mark.parametrize("reason", ["OutOfefaas.dev/session", "", "two words", "1:", "Ünknown"])
+def test_any_reason_becomes_one_that_a_condition_may_hold(reason: str):
+    record = SessionRecord(reason=reason, message="why")
+    status = build.build_session_status(record, {}, 1, 0.0)
+    VQASessionStatus.model_validate({key: value for key, value in status.items() if value is not None})
+
+
 def test_a_runner_reads_what_it_is_told(tmp_path: Path):
     (pod,) = built("runner-declared.yaml")
     (assignment,) = built("assignment.yaml")

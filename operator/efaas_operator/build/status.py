@@ -7,6 +7,7 @@ from the condition before as long as its status is the same, so that a status ma
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,7 @@ _LIFE = (
     ("Completed", (SessionState.COMPLETED,)),
 )
 _REASON_LIMIT = 256
+_NO_WORD = re.compile("[^A-Za-z0-9_,:]")
 _MESSAGE_LIMIT = 32_768
 _POSITION_GRAIN = 10
 """Positions above this are rounded down to its multiples: they would change with every release."""
@@ -94,13 +96,18 @@ def _conditions(
             {
                 "type": type_,
                 "status": status,
-                "reason": reason,
+                "reason": _word(reason),
                 "message": message[:_MESSAGE_LIMIT],
                 "observedGeneration": generation,
                 "lastTransitionTime": since,
             }
         )
     return conditions
+
+
+def _word(reason: str) -> str:
+    """A reason as a condition may hold it, one word: the API server would refuse the whole status."""
+    return _NO_WORD.sub("", reason).strip(",:_0123456789")[:_REASON_LIMIT] or "Unknown"
 
 
 def _brief(record: SessionRecord) -> str:
