@@ -78,6 +78,7 @@ def describe(host: QpuHost) -> wire.DeviceState:
         warm_starts=starts.warm,
         warm_start_s=starts.warm_s,
         prepared_ahead=starts.ahead,
+        true_two_qubit_error=living.true_two_qubit_error(driver.clock.now_s()),
     )
 
 

@@ -25,12 +25,13 @@ from efaas.api.device import Noise, QPUDevice
 from efaas.core.drift_trace import DriftTrace
 from efaas.devices import DeviceSnapshot
 from efaas.errors import InputError
-from efaas.journal import DirectoryJournal
+from efaas.journal import open_journal
 from efaas_qpu.authentication import Authenticator
 from efaas_qpu.configuration import drifting_device, machine_for, offer_of
 from efaas_qpu.description import refresh_gauges
 from efaas_qpu.engine.messages import EngineReady
 from efaas_qpu.engine.process import EngineProcess
+from efaas_qpu.gateway import GatewayLink
 from efaas_qpu.host import QpuHost
 from efaas_qpu.ledger import DurableLedger
 from efaas_qpu.limits import ServerLimits
@@ -71,7 +72,7 @@ async def serve_device(
         OSError: the log could not be written.
     """
     async with contextlib.AsyncExitStack() as stack:
-        ledger = DurableLedger(DirectoryJournal(options.data / "log"), limits)
+        ledger = DurableLedger(open_journal(options.data / "log", "device", device.name, None), limits)
         stack.callback(ledger.close)
         metrics = Metrics()
         host = QpuHost(
@@ -106,8 +107,9 @@ async def serve_device(
         logger.info("%s listens on port %d", device.name, port)
         ended = asyncio.Event()
         syncing = asyncio.create_task(_sync(host, ledger))
+        link = asyncio.create_task(GatewayLink(host, device).run())
         watching = [asyncio.create_task(ended.wait()), *_watch_for_end(ended, options.with_parent)]
-        for task in (syncing, *watching):
+        for task in (syncing, link, *watching):
             stack.callback(task.cancel)
         ends = {syncing, watching[0]}
         await asyncio.wait({starting, *ends}, return_when=asyncio.FIRST_COMPLETED)

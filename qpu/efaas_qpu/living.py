@@ -109,6 +109,7 @@ class LivingDevice:
         self._told_layout = self._told_known = drifting.snapshot
         self._told_true: tuple[float, int] | None = None
         self._errors = (0, TypicalErrors(0.0, 0.0, 0.0))
+        self._true_error: tuple[tuple[float, int], float] = ((-1.0, 0), 0.0)
         for epoch in epochs:
             drifting.restore([epoch])
             self._take(epoch)
@@ -133,6 +134,20 @@ class LivingDevice:
             )
             self._errors = (self.epoch, found)
         return self._errors[1]
+
+    def true_two_qubit_error(self, now_s: float) -> float:
+        """Median infidelity of two-qubit gates as they really are, over-rotations included, on the grid."""
+        moment_s = max(self._newest_s, min(now_s, _LATEST_S) // GRID_S * GRID_S)
+        key = (moment_s, self.epoch)
+        if self._true_error[0] != key:
+            drifting, parts = self.drifting, self.drifting.parts
+            true = drifting.drift.true_device(moment_s, drifting.record.calibrated_s)
+            values = true.values
+            found = typical_errors(
+                parts.gates, true.gate_infidelity(parts), values.prob_meas1_prep0, values.prob_meas0_prep1
+            )
+            self._true_error = (key, found.two_qubit)
+        return self._true_error[1]
 
     def plan(self, handle: str) -> str:
         """Name of a circuit's plan for the present layout epoch."""

@@ -51,16 +51,20 @@ def test_a_device_journal_charges_tenants_and_keeps_results_until_they_are_ackno
             "clock_s": 5.0,
             "bookings": [booking("1-a/iteration", "red/one", 2.0), booking("cal", None, 9.0)],
             "results": [["1-a", "red/one", False, "AAEC"]],
-            "calibration": [2, 4.5],
+            "calibration": [{"id": 2, "finishedS": 4.5, "scope": "Full"}, 1.5, None, "scheduled"],
         }
         log.append(entry)
         log.append({"clock_s": 6.0, "bookings": [booking("1-a/iteration", "red/one", 2.0)], "freed": ["1-a"]})
         with gateway.store.read() as connection:
             charged = connection.execute(select(usage.c.tenant, usage.c.qpu_s)).all()
-            epochs = connection.execute(select(calibrations.c.epoch, calibrations.c.clock_s)).all()
+            epochs = connection.execute(
+                select(calibrations.c.epoch, calibrations.c.clock_s, calibrations.c.detail)
+            ).all()
         # A charge that is said twice counts once; what nobody is charged for has no tenant.
         assert sorted(charged) == [("", 9.0), ("red", 2.0)]
-        assert epochs == [(2, 4.5)]
+        assert [(*row[:2], json.loads(row[2])) for row in epochs] == [
+            (2, 4.5, {"scope": "Full", "busy_s": 1.5, "reason": "scheduled"})
+        ]
     # A new server of the device reads everything back.
     with GatewayJournal(
         gateway.endpoint, "device", "lagos", buffer=tmp_path / "c", lease_epoch=None, token=TOKEN

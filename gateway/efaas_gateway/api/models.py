@@ -191,6 +191,11 @@ class Calibration(Answer):
     clock_s: float
     """Device seconds at its end."""
     at: float
+    scope: str = ""
+    """Full, or of what one circuit uses; empty where it was not told."""
+    busy_s: float | None = None
+    """Device seconds that it took."""
+    reason: str = ""
 
 
 class DeviceHistory(Answer):

@@ -79,7 +79,7 @@ export class Device {
     const real = states.map((state) => state.true_error ?? null);
     this.errorCard.hidden = ![...known, ...real].some((value) => value !== null);
     if (!this.errorCard.hidden) this.error.set([x, known, real]);
-    put(this.calibrations, calibrations.length ? h("ul", { class: "list" }, calibrations.slice(0, 15).map((item) => h("li", { class: "row" }, h("span", {}, `Epoch ${item.epoch}`), h("span", { class: "soft number" }, `${clock(item.at)} · device ${seconds(item.clock_s)}`)))) : h("p", { class: "empty" }, "None yet."));
+    put(this.calibrations, calibrations.length ? h("ul", { class: "list" }, calibrations.slice(0, 15).map((item) => h("li", { class: "row" }, h("span", {}, `Epoch ${item.epoch}`, h("span", { class: "soft" }, [item.scope && ` ${item.scope.toLowerCase()}`, item.reason].filter(Boolean).join(": "))), h("span", { class: "soft number" }, `${clock(item.at)} · device ${seconds(item.clock_s)}`)))) : h("p", { class: "empty" }, "None yet."));
   }
 
   repaint() { for (const chart of [this.age, this.error, this.queue]) chart.repaint(); this.draw(); }

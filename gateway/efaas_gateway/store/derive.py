@@ -293,16 +293,23 @@ class _Rows:
             for job in _list(record.get("freed"))
             if isinstance(job, str)
         ]
-        calibration = record.get("calibration")
-        if isinstance(calibration, list) and len(calibration) >= 2:
-            epoch, clock_s = _integer(calibration[0]), _number(calibration[1])
-            if epoch is not None and clock_s is not None:
-                self.calibrations.append(
-                    {"device": device, "epoch": epoch, "clock_s": clock_s, "at": self.now, "detail": "{}"}
-                )
-                self.derived.updates.append(
-                    {"kind": "calibration", "device": device, "epoch": epoch, "clock_s": clock_s}
-                )
+        self._take_calibration(device, _list(record.get("calibration")))
+
+    def _take_calibration(self, device: str, told: list[Any]) -> None:
+        """Either (epoch, device time), or what was measured, how long it took, for whom and why."""
+        measured = told[0] if told and isinstance(told[0], dict) else {}
+        epoch = _integer(measured.get("id", told[0] if told else None))
+        clock_s = _number(measured.get("finishedS", told[1] if len(told) > 1 else None))
+        if epoch is None or clock_s is None:
+            return
+        detail: dict[str, Any] = {}
+        if measured:
+            detail["scope"] = str(measured.get("scope", ""))[:40]
+        if len(told) == 4:
+            detail |= {"busy_s": _number(told[1]), "reason": str(told[3])[:500]}
+        row = {"device": device, "epoch": epoch, "clock_s": clock_s}
+        self.calibrations.append({**row, "at": self.now, "detail": json.dumps(detail)})
+        self.derived.updates.append({"kind": "calibration", **row, **detail})
 
     # --- writing ------------------------------------------------------------------------------------
 

@@ -223,12 +223,12 @@ def device_history(
 def list_calibrations(connection: Connection, device: str, limit: int) -> list[dict[str, Any]]:
     """Calibrations of a device, newest first."""
     rows = connection.execute(
-        select(calibrations.c.epoch, calibrations.c.clock_s, calibrations.c.at)
+        select(calibrations.c.epoch, calibrations.c.clock_s, calibrations.c.at, calibrations.c.detail)
         .where(calibrations.c.device == device)
         .order_by(calibrations.c.clock_s.desc(), calibrations.c.epoch.desc())
         .limit(limit)
     )
-    return [dict(row) for row in rows.mappings()]
+    return [{**json.loads(row.detail), **row._asdict()} for row in rows]
 
 
 def sum_usage(

@@ -193,7 +193,7 @@ calibrations = Table(
     metadata,
     Column("device", Text, primary_key=True),
     Column("epoch", BigInteger, primary_key=True),
-    Column("clock_s", Double, primary_key=True),
+    Column("clock_s", Double, nullable=False),
     Column("at", Double, nullable=False),
     Column("detail", Text, nullable=False, default="{}"),
 )

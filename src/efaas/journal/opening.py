@@ -42,6 +42,7 @@ def open_journal(
         return DirectoryJournal(folder, lease_epoch or 0)
     from efaas.journal.remote import GatewayJournal
 
+    folder.mkdir(parents=True, exist_ok=True)
     file = variables.get("EFAAS_GATEWAY_TOKEN_FILE", "")
     return GatewayJournal(
         endpoint,

@@ -84,6 +84,8 @@ def take_description(record: RunRecord, device: DeviceRecord, state: Any) -> Non
     device.calibration_age_s = state.calibration_age_s
     device.clock_s = state.clock_s
     device.queue_depth = state.queue_depth
+    device.known_error = state.two_qubit_error
+    device.true_error = state.true_two_qubit_error
     device.busy_s = state.busy_s
     device.calibrating_s = state.calibrating_s
     device.duty_cycle = state.duty_cycle

@@ -270,6 +270,10 @@ class DeviceRecord:
     clock_s: float = 0.0
     """Device seconds."""
     queue_depth: int = 0
+    known_error: float = 0.0
+    """Median two-qubit error as calibrated; 0 until it is told."""
+    true_error: float = 0.0
+    """The same as it really is."""
     busy_s: float = 0.0
     """Device seconds of shots."""
     calibrating_s: float = 0.0

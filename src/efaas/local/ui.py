@@ -175,6 +175,8 @@ class Ui:
             "busy_s": device.busy_s,
             "calibrating_s": device.calibrating_s,
             "duty_cycle": device.duty_cycle,
+            **({"known_error": device.known_error} if device.known_error else {}),
+            **({"true_error": device.true_error} if device.true_error else {}),
             "sessions": [
                 {
                     "session": session.key,

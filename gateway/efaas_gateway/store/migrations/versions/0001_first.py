@@ -16,7 +16,7 @@ def upgrade() -> None:
         sa.Column("clock_s", sa.Double(), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("device", "epoch", "clock_s", name=op.f("pk_calibrations")),
+        sa.PrimaryKeyConstraint("device", "epoch", name=op.f("pk_calibrations")),
     )
     op.create_table(
         "device_states",

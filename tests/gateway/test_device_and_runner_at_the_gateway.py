@@ -1,0 +1,127 @@
+"""A QPU server and a runner, as processes, whose journals the gateway keeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.gateway.running import TOKEN, RunningGateway
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+DEVICE = """
+apiVersion: efaas.dev/v1alpha1
+kind: QPUDevice
+metadata: {name: manila}
+spec: {model: {snapshot: manila-5}, calibration: {drift: Model}}
+"""
+SESSION = """
+apiVersion: efaas.dev/v1alpha1
+kind: VQASession
+metadata: {name: h2, namespace: red}
+spec:
+  problem: {molecule: {name: H2, qubits: 2}}
+  ansatz: {realAmplitudes: {repetitions: 1}}
+  optimizer: {spsa: {learningRate: "0.1"}}
+  shots: 256
+  stop: {maxIterations: 6}
+"""
+
+
+def wait(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + 90
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+    return found
+
+
+@contextmanager
+def qpu_server(folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """The server's endpoint, once it listens."""
+    (folder / "data").mkdir(parents=True)
+    (folder / "device.yaml").write_text(DEVICE)
+    command = [
+        sys.executable, "-m", "efaas_qpu", "serve", "--device", str(folder / "device.yaml"),
+        "--data", str(folder / "data"), "--address-file", str(folder / "address.json"),
+    ]  # fmt: skip
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stderr=log)
+        try:
+            wait((folder / "address.json").exists, (folder / "log").read_text())
+            yield json.loads((folder / "address.json").read_text())["endpoint"]
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def test_a_new_server_and_a_new_runner_go_on_elsewhere(
+    sqlite_gateway: RunningGateway, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "session.yaml").write_text(SESSION)
+    environment = {
+        **os.environ,
+        "EFAAS_GATEWAY": sqlite_gateway.endpoint,
+        "EFAAS_GATEWAY_TOKEN_FILE": str(tmp_path / "token"),
+    }
+
+    def get(path: str) -> Any:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        return httpx.get(f"{sqlite_gateway.address}/api/v1{path}", headers=headers, timeout=20).json()
+
+    def run(epoch: int, endpoint: str) -> subprocess.CompletedProcess[str]:
+        folder = tmp_path / f"runner-{epoch}"  # another machine's disk each time
+        return subprocess.run(
+            [sys.executable, "-m", "efaas.runner"],
+            env={
+                **environment,
+                "EFAAS_SESSION_FILE": str(tmp_path / "session.yaml"),
+                "EFAAS_QPUS": json.dumps([{"device": "manila", "endpoint": endpoint}]),
+                "EFAAS_JOURNAL": str(folder / "journal"),
+                "EFAAS_LEASE_EPOCH": str(epoch),
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    with qpu_server(tmp_path / "here", environment) as endpoint:
+        first = run(1, endpoint)
+        assert first.returncode == 0, first.stderr
+        device = wait(
+            lambda: (d := get("/devices/manila")).get("condition") == "Ready" and d["busy_s"] and d,
+            "the device is not shown",
+        )
+        assert device["known_error"] > 0
+        assert device["true_error"] > 0
+        charged = get("/usage?by=session")["items"]
+        session = get("/sessions/red/h2")
+        busy_s = device["busy_s"]
+    # What the device charged is what the runner was told.
+    assert [row["session"] for row in charged] == ["red/h2"]
+    assert charged[0]["qpu_s"] == pytest.approx(session["qpu_s"])
+    assert charged[0]["shots"] == session["shots"]
+    # A new server of the device, on another disk, knows what the former one did; so does a new runner.
+    with qpu_server(tmp_path / "there", environment) as endpoint:
+        again = wait(
+            lambda: (d := get("/devices/manila")).get("condition") == "Ready" and d["busy_s"] and d,
+            "the device is not shown",
+        )
+        assert again["busy_s"] == pytest.approx(busy_s)
+        second = run(2, endpoint)
+        assert second.returncode == 0, second.stderr
+        # Nothing was run, charged or journalled once more.
+        assert get("/sessions/red/h2")["records"] == session["records"]
+        assert get("/usage?by=session")["items"] == charged
