@@ -81,7 +81,17 @@ class StepWorkers:
 
     @property
     def is_ready(self) -> bool:
-        """Whether all workers have started and read the function."""
+        """Whether all workers have started and read the function.
+
+        Raises:
+            InputError: the function cannot be read there.
+        """
+        fault = next((worker.fault for worker in self._workers if worker.fault), "")
+        if fault:
+            raise InputError(
+                f"cannot be loaded by another process ({fault}); put it into a module that can be imported",
+                place="prepare",
+            )
         return all(worker.is_ready for worker in self._workers)
 
     def start(self, what: Any) -> _StepFuture:
@@ -149,8 +159,9 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
-        self.is_ready = False
+        self.is_ready, self.fault = False, ""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
@@ -192,6 +203,7 @@ class _Worker:
             number, good, cpu_s = ANSWER.unpack(message[: ANSWER.size])
             if number == 0:
                 self.is_ready = good
+                self.fault = "" if good else message[ANSWER.size :].decode(errors="replace")[:300]
             elif number == self._number:
                 self._end(good, cpu_s, message[ANSWER.size :])
         with self._lock:
