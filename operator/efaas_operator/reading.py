@@ -1,7 +1,8 @@
 """What is there, as events for a session's machine; and the machine's record as text.
 
 Everything is read from the present state of objects, never from what changed: to read the same pod again
-gives the same events, which the machine takes twice without harm. So an operator that was away misses nothing.
+gives the same events, which the machine takes twice without harm. So an operator that was away misses
+nothing.
 
 How a runner ended is read from its pod's status, which the kubelet writes: the runner's own word counts only
 as its exit code (`efaas.runner.main` lists them) and its last lines, for the message.

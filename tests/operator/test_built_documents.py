@@ -112,7 +112,24 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         for name in ("chemistry", "efaas-system"):
             enforce = {"pod-security.kubernetes.io/enforce": "restricted"}
             cluster.api.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": enforce}})
+        cluster.apply_crds()
         yield cluster
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(120)
+def test_a_real_api_server_takes_every_status(cluster: Cluster):
+    given = yaml.safe_load((DATA / "input" / "runner-declared.yaml").read_text())["session"]
+    metadata = {"name": "h2", "namespace": "chemistry"}
+    path = "/apis/efaas.dev/v1alpha1/namespaces/chemistry/vqasessions"
+    cluster.api.create(path, given | {"metadata": metadata})
+    for name in NAMES:
+        if name.startswith("status"):
+            (status,) = built(name)
+            stored = cluster.api.patch(f"{path}/h2/status", {"status": status})["status"]
+            assert stored["conditions"] == status["conditions"], name
+            assert stored.get("queue") == status["queue"]
+            assert stored["reason"] == status["reason"]
 
 
 @pytest.mark.cluster

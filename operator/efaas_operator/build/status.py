@@ -107,7 +107,7 @@ def _conditions(
 
 def _word(reason: str) -> str:
     """A reason as a condition may hold it, one word: the API server would refuse the whole status."""
-    return _NO_WORD.sub("", reason).strip(",:_0123456789")[:_REASON_LIMIT] or "Unknown"
+    return _NO_WORD.sub("", reason)[:_REASON_LIMIT].lstrip(",:_0123456789").rstrip(",:") or "Unknown"
 
 
 def _brief(record: SessionRecord) -> str:
