@@ -77,6 +77,10 @@ class Committer:
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()
 
+    def hand_in(self, appends: Sequence[Append]) -> asyncio.Future[EfaasError | None]:
+        """As `append`, without waiting; records of one journal are taken in the order of the calls."""
+        return self._hand_over(appends=appends)
+
     async def append(self, appends: Sequence[Append]) -> EfaasError | None:
         """Append records of one journal; returns when they are on disk.
 
@@ -86,8 +90,7 @@ class Committer:
         Raises:
             StoreUnavailable: the database did not take the batch; nothing of it is in.
         """
-        answer: EfaasError | None = await self._hand_over(appends=appends)
-        return answer
+        return await self.hand_in(appends)
 
     async def transact(self, function: Callable[[Connection], T]) -> T:
         """Run a function inside a writing transaction; returns its answer when it is on disk.

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -143,57 +144,64 @@ class GatewayService(journal_pb2_grpc.GatewayServicer):
         self, requests: AsyncIterator[wire.JournalRequest], head: JournalHead
     ) -> AsyncIterator[wire.JournalReply]:
         """Hand records over as they come; yield acknowledgements in order."""
-        under_way: asyncio.Queue[asyncio.Task[wire.JournalReply] | None] = asyncio.Queue(_UNDER_WAY)
-
-        async def read() -> None:
-            generation = head.generation
-            try:
-                async for request in requests:
-                    kind = request.WhichOneof("message")
-                    if kind == "append":
-                        work = self._append(head, generation, request.append)
-                    elif kind == "replace":
-                        # What was appended before must be in, or refused, first.
-                        await _drained(under_way)
-                        generation = request.replace.generation
-                        work = self._replace(head, request.replace)
-                    else:
-                        raise InputError("only Append and Replace may follow Open", place="stream")
-                    await under_way.put(asyncio.ensure_future(work))
-            except InputError as error:
-                await under_way.put(asyncio.ensure_future(_raise(error)))
-            await under_way.put(None)
-
-        reading = asyncio.create_task(read())
+        under_way: asyncio.Queue[_UnderWay | None] = asyncio.Queue(_UNDER_WAY)
+        reading = asyncio.create_task(self._read(requests, head, under_way))
         try:
-            while (task := await under_way.get()) is not None:
-                reply = await task
+            while (item := await under_way.get()) is not None:
+                fault = await item.committed
                 under_way.task_done()
+                if fault is not None:
+                    raise fault
                 # One acknowledgement stands for all before it.
                 if not (under_way.qsize() and _is_done(under_way)):
-                    yield reply
+                    yield wire.JournalReply(
+                        acknowledged=wire.Acknowledged(generation=item.generation, length=item.length)
+                    )
             await reading
         finally:
             reading.cancel()
             while not under_way.empty():
                 left = under_way.get_nowait()
                 if left is not None:
-                    left.add_done_callback(_heard)
+                    left.committed.add_done_callback(_heard)
 
-    async def _append(self, head: JournalHead, generation: int, told: wire.Append) -> wire.JournalReply:
-        appends = [
-            Append(head.id, head.lease_epoch, head.writer, told.sequence + index, body)
-            for index, body in enumerate(told.records)
-        ]
-        if appends:
-            fault = await self._committer.append(appends)
-            if fault is not None:
-                raise fault
-        length = told.sequence + len(appends)
-        return wire.JournalReply(acknowledged=wire.Acknowledged(generation=generation, length=length))
+    async def _read(
+        self,
+        requests: AsyncIterator[wire.JournalRequest],
+        head: JournalHead,
+        under_way: asyncio.Queue[_UnderWay | None],
+    ) -> None:
+        generation = head.generation
+        try:
+            async for request in requests:
+                kind = request.WhichOneof("message")
+                if kind == "append":
+                    first, bodies = request.append.sequence, request.append.records
+                    if not bodies:
+                        continue
+                    committed = self._committer.hand_in(
+                        [
+                            Append(head.id, head.lease_epoch, head.writer, first + index, body)
+                            for index, body in enumerate(bodies)
+                        ]
+                    )
+                    length = first + len(bodies)
+                elif kind == "replace":
+                    # What was appended before must be in, or refused, first.
+                    await under_way.join()
+                    generation, length = request.replace.generation, len(request.replace.records)
+                    committed = asyncio.ensure_future(self._replace(head, request.replace))
+                else:
+                    raise InputError("only Append and Replace may follow Open", place="stream")
+                await under_way.put(_UnderWay(committed, generation, length))
+        except EfaasError as error:
+            refused: asyncio.Future[EfaasError | None] = asyncio.get_running_loop().create_future()
+            refused.set_result(error)
+            await under_way.put(_UnderWay(refused, generation, 0))
+        await under_way.put(None)
 
-    async def _replace(self, head: JournalHead, told: wire.Replace) -> wire.JournalReply:
-        length = await self._committer.transact(
+    async def _replace(self, head: JournalHead, told: wire.Replace) -> EfaasError | None:
+        await self._committer.transact(
             lambda connection: replace_all(
                 connection,
                 head.id,
@@ -204,7 +212,7 @@ class GatewayService(journal_pb2_grpc.GatewayServicer):
                 self._clock(),
             )
         )
-        return wire.JournalReply(acknowledged=wire.Acknowledged(generation=told.generation, length=length))
+        return None
 
     # --- reading, reports, accounts -------------------------------------------------------------------
 
@@ -301,22 +309,25 @@ class GatewayService(journal_pb2_grpc.GatewayServicer):
             await asyncio.sleep(ACCOUNTS_EVERY_S)
 
 
-async def _drained(under_way: asyncio.Queue[Any]) -> None:
-    await under_way.join()
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """Records that are being committed, and how far the journal is then."""
+
+    committed: asyncio.Future[EfaasError | None]
+    generation: int
+    length: int
 
 
-async def _raise(error: EfaasError) -> wire.JournalReply:
-    raise error
-
-
-def _is_done(under_way: asyncio.Queue[asyncio.Task[wire.JournalReply] | None]) -> bool:
+def _is_done(under_way: asyncio.Queue[_UnderWay | None]) -> bool:
     following = under_way._queue[0]  # type: ignore[attr-defined]
-    return following is not None and following.done() and following.exception() is None
+    if following is None or not following.committed.done():
+        return False
+    return following.committed.exception() is None and following.committed.result() is None
 
 
-def _heard(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()
+def _heard(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 def _subject(subject: wire.Subject) -> tuple[str, str]:

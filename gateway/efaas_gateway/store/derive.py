@@ -409,6 +409,8 @@ def _timing(job: Mapping[str, Any], name: str) -> float | None:
 
 
 def _number(value: object) -> float | None:
+    if type(value) is float:  # nearly always
+        return value if -_LARGEST <= value <= _LARGEST else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
