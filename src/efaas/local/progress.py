@@ -235,6 +235,8 @@ class SessionRecord:
         """Where the session turned from one device to another, in the order of evaluations."""
         found, before = [], ""
         for evaluation in self.evaluations():
+            if not evaluation.route and self.devices and evaluation.device != self.devices[0]:
+                continue  # a speculative job on a twin came true
             if before and evaluation.device and evaluation.device != before:
                 found.append(
                     {
@@ -261,6 +263,8 @@ class DeviceRecord:
     snapshot: str
     qubits: int
     noisy: bool = True
+    twins: str = ""
+    """What the counts of a frozen device follow from; empty if it drifts."""
     condition: str = "Starting"
     reason: str = ""
     endpoint: str = ""

@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from efaas.api.device import Drift, QPUDevice
+from efaas.core.identity import digest
 from efaas.errors import InputError
 from efaas.local.accounts import read_device_uses
 from efaas.local.best_energy import BestEnergies
@@ -175,10 +177,19 @@ def make_record(folder: RunFolder, plan: Plan, started: str) -> RunRecord:
             device.spec.model.snapshot or device.name,
             plan.device_qubits[device.name],
             noisy[device.name],
+            twins=_twins(device),
         )
         for device in plan.documents.devices
     }
     return RunRecord(folder.name, str(folder.path), started, sessions, devices_by_name)
+
+
+def _twins(device: QPUDevice) -> str:
+    """What the counts of a frozen device follow from: devices with the same text are twins."""
+    spec = device.spec
+    if spec.calibration.drift is not Drift.FROZEN:
+        return ""
+    return digest(spec.model.model_dump_json(), spec.simulation.noise.value, spec.simulation.method.value)
 
 
 def _take_outcome(folder: RunFolder, record: SessionRecord) -> None:

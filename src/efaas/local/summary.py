@@ -62,6 +62,7 @@ def _session(session: SessionRecord, record: RunRecord) -> dict[str, Any]:
         "ttns_device_s": _spread(session.samples("ttns_device_s")),
         "round_trip_s": _spread(session.samples("round_trip_s")),
         "moves": session.moves(),
+        "speculation": session.result.get("speculation"),
         "usage": session_usage(record, session),
         "runner_restarts": session.restarts,
         "lease_epoch": session.lease_epoch,

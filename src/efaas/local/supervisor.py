@@ -352,6 +352,7 @@ class Supervisor:
             "endpoint": self.record.devices[name].endpoint,
             "addressFile": str(folder / "address"),
             "tokenFile": str(folder / "token"),
+            "twins": self.record.devices[name].twins,
         }
 
     async def _listen(self, record: SessionRecord, pipe: ProgressPipe) -> None:
