@@ -137,9 +137,7 @@ class Entry:
 
     def may_be_written(self) -> bool:
         """Whether it changes anything; what is not a *must* may wait for the next record."""
-        return bool(
-            self.must_be_written() or self.freed or self.busy_s or self.calibrating_s or self.held_ns
-        )
+        return bool(self.must_be_written() or self.freed or self.busy_s or self.calibrating_s or self.held_ns)
 
 
 class Ledger:
