@@ -71,7 +71,7 @@ kind: QPUDevice
 metadata: {name: shared}
 spec:
   model: {snapshot: manila-5}
-  simulation: {timeScale: "0.5"}
+  simulation: {timeScale: "0.5", noise: None}
 ---
 apiVersion: efaas.dev/v1alpha1
 kind: VQASession
