@@ -51,6 +51,11 @@ class GatewayProcess:
         ports = json.loads(self.process.stdout.readline())["listening"]
         self.stream, self.http = f"127.0.0.1:{ports['stream']}", f"http://127.0.0.1:{ports['http']}"
 
+    def cpu_s(self) -> float:
+        """Processor seconds that it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def close(self) -> None:
         """End it as told."""
         self.process.terminate()
@@ -136,7 +141,7 @@ def _load(endpoint: str, first: int, count: int, rate: float, seconds: float, ou
 
 async def _run_load(
     endpoint: str, first: int, count: int, rate: float, seconds: float
-) -> tuple[list[float], int, int]:
+) -> tuple[list[float], int, int, float]:
     import grpc.aio
 
     from efaas.api.wire import journal_pb2 as wire
@@ -204,7 +209,7 @@ async def _run_load(
     await asyncio.gather(*tasks)
     for channel in channels:
         await channel.close()
-    return latencies, sent, late
+    return latencies, sent, late, time.process_time()
 
 
 def measure_load(sessions: int, rate: float, seconds: float) -> dict[str, Any]:
@@ -224,6 +229,7 @@ def measure_load(sessions: int, rate: float, seconds: float) -> dict[str, Any]:
         answers = [out.get(timeout=300 + 10 * seconds) for _ in processes]
         for process in processes:
             process.join()
+        cpu_s = gateway.cpu_s()
         gateway.close()
         lost, doubled = _check(gateway.store, sessions, int(rate * seconds))
     latencies = [value for answer in answers for value in answer[0]]
@@ -235,6 +241,10 @@ def measure_load(sessions: int, rate: float, seconds: float) -> dict[str, Any]:
         "acknowledged": len(latencies),
         "sent late": sum(answer[2] for answer in answers),
         "append (ms)": quantiles(latencies),
+        "processor time of the gateway, each append (ms)": 1e3 * cpu_s / max(1, len(latencies)),
+        "processor time of the load, each append (ms)": 1e3
+        * sum(answer[3] for answer in answers)
+        / max(1, len(latencies)),
         "lost": lost,
         "doubled or changed": doubled,
     }
