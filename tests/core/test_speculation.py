@@ -21,6 +21,8 @@ from efaas.core.speculation import (
     PrepareFailed,
     PrepareFinished,
     PrepareNow,
+    ResultCameEarly,
+    ShotsWasted,
     Speculator,
     SubmitAhead,
     UsePrepared,
@@ -145,3 +147,53 @@ def test_whatever_happens_the_decided_point_is_what_runs_next(
             used += carry_out(speculator.handle(PrepareFinished(now_s, point, 0.1)))
         assert used == [truth]
     assert speculator.report.hits <= speculator.report.evaluations
+
+
+def informed(now_s: float, *points: bytes) -> CandidatesFound:
+    return CandidatesFound(now_s, points, informed=True)
+
+
+def test_an_estimate_takes_the_worker_from_a_guess_and_a_newer_one_may_give_it_back():
+    speculator = Speculator(workers=1)
+    feed(speculator, EvaluationSubmitted(0.0, 0), CandidatesFound(0.0, (b"a", b"b")))
+    assert feed(speculator, informed(0.1, b"b")) == [AbandonPrepare(b"a")]
+    assert feed(speculator, PrepareFailed(0.11, b"a", 0.1)) == [PrepareAhead(b"b")]
+    assert feed(speculator, informed(0.2, b"a")) == [AbandonPrepare(b"b")]
+    assert feed(speculator, PrepareFailed(0.21, b"b", 0.1)) == [PrepareAhead(b"a")]
+    assert feed(speculator, NextPointDecided(0.3, b"a")) == [AwaitPrepared(b"a")]
+    assert speculator.report.wasted_cpu_s == pytest.approx(0.2)
+
+
+def test_an_estimate_that_agrees_with_what_runs_changes_nothing():
+    speculator = Speculator(workers=1)
+    feed(speculator, EvaluationSubmitted(0.0, 0), CandidatesFound(0.0, (b"a", b"b")))
+    assert feed(speculator, informed(0.1, b"a")) == []
+
+
+def test_an_estimate_takes_the_qpu_from_a_guess():
+    speculator = Speculator(workers=2, speculative_jobs=1)
+    feed(speculator, EvaluationSubmitted(0.0, 3), CandidatesFound(0.0, (b"a", b"b")))
+    assert SubmitAhead(b"a", 4) in feed(speculator, PrepareFinished(0.1, b"a", 0.1))
+    feed(speculator, PrepareFinished(0.2, b"b", 0.1))
+    assert feed(speculator, informed(0.3, b"b")) == [CancelAhead(b"a", 4), SubmitAhead(b"b", 4)]
+
+
+def test_a_second_guess_is_not_started_when_it_would_be_late():
+    speculator = Speculator(workers=1)
+    feed(speculator, EvaluationSubmitted(0.0, 0), CandidatesFound(0.0, (b"a",)))
+    feed(speculator, PrepareFinished(0.7, b"a", 0.7), NextPointDecided(1.0, b"a"))
+    feed(speculator, EvaluationSubmitted(1.0, 1), CandidatesFound(1.0, (b"b", b"c")))
+    assert feed(speculator, PrepareFinished(1.7, b"b", 0.7)) == [], "c would be ready 0.4 s after the result"
+
+
+def test_results_that_come_early_are_a_gain_and_late_looks_a_cost():
+    speculator = Speculator(workers=1, window=1, probe_every=2)
+    for early in (True, False):
+        feed(speculator, EvaluationSubmitted(0.0, 0))
+        if early:
+            feed(speculator, ResultCameEarly(0.5, 0.2))
+        feed(speculator, NextPointDecided(1.0, b"x", late_s=0.1))
+        assert speculator.wants_candidates is early
+    assert speculator.report.masked_qpu_s == 0.2
+    feed(speculator, ShotsWasted(1.0, 7))
+    assert speculator.report.wasted_shots == 7

@@ -14,7 +14,8 @@ What it promises:
   only if the decided point has exactly these bytes (Exact), or because the host committed the very estimate
   that led to it (Tolerant: `within_tolerance`). What is not committed leaves no trace but a count of what it
   cost.
-- **A candidate is prepared at most once** and never again after it was dropped for the same evaluation.
+- **A candidate is prepared at most once at a time.** One that made way for a likelier candidate may come
+  again when newer estimates speak for it; what it had used is wasted, and counted.
 - **Better information takes precedence.** Candidates that follow from the estimate of the first shots
   (`CandidatesFound.informed`) take the workers of mere guesses. A guess that is not the first of its list
   is started only if it can be ready before the result, as far as past evaluations tell: a wrong one would
@@ -259,8 +260,6 @@ class Speculator:
         self._candidates: dict[bytes, _Candidate] = {}
         # Steps that were abandoned but still occupy a worker until it says so.
         self._leaving: dict[bytes, int] = {}
-        # Candidates that were abandoned or taken back during this evaluation.
-        self._dropped: set[bytes] = set()
         self._awaited: bytes | None = None
         self._decided_s = 0.0
         self._submitted_s = 0.0
@@ -308,14 +307,13 @@ class Speculator:
         decisions = self._drop_all_but(None)
         self._evaluation = event.evaluation
         self._submitted_s = event.now_s
-        self._dropped.clear()
         return decisions
 
     def _handle_candidates(self, event: CandidatesFound) -> list[Decision]:
         self._cost_s += event.cost_s
         if not self.wants_candidates:
             return []
-        found = [point for point in event.points if point not in self._dropped and point not in self._leaving]
+        found = [point for point in event.points if point not in self._leaving]
         for point in found:
             if point not in self._candidates:
                 self._candidates[point] = _Candidate(point, event.runnable)
@@ -438,7 +436,6 @@ class Speculator:
     def _drop(self, point: bytes) -> list[Decision]:
         decisions: list[Decision] = []
         candidate = self._candidates.pop(point)
-        self._dropped.add(point)
         if candidate.stage is _Stage.PREPARING:
             self._leaving[point] = self._leaving.get(point, 0) + 1
             decisions.append(AbandonPrepare(point))
