@@ -22,12 +22,12 @@ from efaas.api.device import Drift, QPUDeviceSpec
 from efaas.api.names import DEVICE_LABEL, SESSION_NAME_ANNOTATION, SESSION_RESOURCE
 from efaas.api.quantities import seconds
 from efaas.api.session import VQASessionSpec
+from efaas.api.shapes import circuit_shape, qubits_needed
 from efaas.api.status import QPUDeviceStatus
 from efaas.core.drift import DAY_S, PERTH_2023
 from efaas.core.fleet import Report
 from efaas.core.placement import DeviceView, Health, Request
 from efaas.errors import ManifestError
-from efaas_scheduler.shapes import circuit_shape, qubits_needed
 
 Document = Mapping[str, Any]
 _M = TypeVar("_M", bound=BaseModel)
