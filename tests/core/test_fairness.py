@@ -210,6 +210,11 @@ class TestMaxMin:
                         level = shares[rich] / weights[rich]
                         assert shares[poor] / weights[poor] >= level - slack / min(weights.values())
 
+    def test_who_has_all_it_wants_takes_no_part_in_what_is_left(self) -> None:
+        # The second one's demand ÷ weight × weight is less than its demand by a rounding error.
+        shares = max_min_shares(12.0, {"a": 2.0, "b": 10.796875}, weights={"b": 9.99609375})
+        assert shares == pytest.approx({"a": 1.203125, "b": 10.796875})
+
     def test_minimums_that_do_not_fit_are_refused(self) -> None:
         with pytest.raises(InputError, match="minimums: the minimums add up to more than the capacity 3"):
             max_min_shares(3, {"a": 4, "b": 4}, minimums={"a": 2, "b": 2})

@@ -261,10 +261,10 @@ def max_min_shares(
             break
         low = bend
     start = given(low)
+    # Levels are compared with the very quotients that made the bends: a level times a weight may miss the
+    # demand it came from by a rounding error, and who has all it wants would seem to grow.
     growing = [
-        name
-        for name in sorted(demands)
-        if start[name] < demands[name] and low * weight[name] >= least[name] * (1 - 1e-15)
+        name for name in sorted(demands) if least[name] / weight[name] <= low < demands[name] / weight[name]
     ]
     if growing:
         low += max(0.0, capacity - sum(start.values())) / sum(weight[name] for name in growing)
