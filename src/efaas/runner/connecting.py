@@ -64,10 +64,17 @@ class Connector:
         self._patience_s = patience_s
         self._news = news
         self._stopped = threading.Event()
+        self._telling = threading.Lock()
 
     def stop(self) -> None:
-        """End a search that is under way."""
-        self._stopped.set()
+        """End a search that is under way; nothing more is said of it afterwards."""
+        with self._telling:
+            self._stopped.set()
+
+    def _say(self, text: str) -> None:
+        with self._telling:
+            if not self._stopped.is_set():
+                self._news.say(text)
 
     def search(self, first: int) -> Connected:
         """Connect to the first QPU that answers, beginning with the one of this index.
@@ -80,13 +87,13 @@ class Connector:
         troubles = []
         for attempt in range(len(self.targets)):
             target = self.targets[(first + attempt) % len(self.targets)]
-            self._news.say(f"connecting to {target.device}")
+            self._say(f"connecting to {target.device}")
             try:
                 connected = self.open(target, self._patience_s)
             except QpuUnavailable as error:
                 troubles.append(f"{target.device}: {error.message}")
                 continue
-            self._news.say(f"connected to {target.device} at {connected.endpoint}")
+            self._say(f"connected to {target.device} at {connected.endpoint}")
             return connected
         raise QpuUnavailable(f"no QPU could be reached ({'; '.join(troubles)})")
 

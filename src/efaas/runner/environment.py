@@ -1,14 +1,19 @@
 """What a runner is told by whoever starts it: the environment variables, read and checked once.
 
-==================== ===================================================================================
-``EFAAS_SESSION_FILE`` the VQASession, as YAML ``EFAAS_QPUS``         JSON list of ``{"device", "endpoint",
-"tokenFile"}``, the session's own device first; instead of ``endpoint`` (or to correct it later)
-``addressFile``: a file that the server writes its ``host:port`` into when it listens, and again when it was
-started anew ``EFAAS_JOURNAL``      folder of the journal; results are written beside it
-``EFAAS_LEASE_EPOCH``  of this runner, a number that grows with every new owner of the session (default 0)
-``EFAAS_PROGRESS_FD``  optional: descriptor of a pipe for progress, one JSON object a line ``EFAAS_PROGRAM``
-the user's program, for sessions that have one ====================
-===================================================================================
+``EFAAS_SESSION_FILE``
+    the VQASession, as YAML
+``EFAAS_QPUS``
+    JSON list of ``{"device", "endpoint", "tokenFile"}``, the session's own device first; instead of
+    ``endpoint`` (or to correct it later) ``addressFile``: a file that the server writes its ``host:port``
+    into when it listens, and again when it was started anew
+``EFAAS_JOURNAL``
+    folder of the journal; results are written beside it
+``EFAAS_LEASE_EPOCH``
+    of this runner, a number that grows with every new owner of the session (default 0)
+``EFAAS_PROGRESS_FD``
+    optional: descriptor of a pipe for progress, one JSON object a line
+``EFAAS_PROGRAM``
+    the user's program, for sessions that have one
 """
 
 from __future__ import annotations
