@@ -103,6 +103,8 @@ class Configuration(Model):
         ):
             if getattr(self, name) <= timedelta(0):
                 raise ValueError(f"{name}: must be above 0")
+        if self.staleness_limit < timedelta(seconds=3):
+            raise ValueError("staleness_limit: must be at least 3s; a quiet watch is heard of once a second")
         return self
 
 

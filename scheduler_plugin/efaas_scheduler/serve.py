@@ -31,7 +31,7 @@ from efaas_scheduler.server import Server
 from efaas_scheduler.standing import Standings
 from efaas_scheduler.state import Change, Kind, Known
 from efaas_scheduler.wake import Waker
-from efaas_scheduler.watch import Watch
+from efaas_scheduler.watch import LONGEST_WATCH_S, Watch
 
 _LOG = logging.getLogger(__name__)
 _CHANGES = {"ADDED": Change.PUT, "MODIFIED": Change.PUT, "DELETED": Change.GONE}
@@ -167,7 +167,9 @@ class Extender:
                 self.known.handle(kind, change, document, time.time())
 
         relist_s = seconds(self.configuration.relist_interval)
-        return Watch(path, listed, changed, query or {}, relist_s)
+        # A watch that has nothing to say is heard of at its end: often enough to be known as alive.
+        watch_s = min(LONGEST_WATCH_S, seconds(self.configuration.staleness_limit) / 2)
+        return Watch(path, listed, changed, query or {}, relist_s, watch_s)
 
     def _measure(self) -> None:
         metrics, known = self.metrics, self.known

@@ -3,8 +3,9 @@
 A watch starts where a list ended and is told everything after. It breaks in many ways, and each has its
 answer:
 
-- The server ends it in time (we ask for half a minute): go on from the last resource version. So even a
-  quiet watch is heard of twice a minute, and a connection that died in silence is noticed.
+- The server ends it in time (we ask for half a minute, or less where state must not be that old): go on from
+  the last resource version. So even a quiet watch is heard of in time, and a connection that died in silence
+  is noticed.
 - The connection breaks or stalls: try again with growing pauses, from the last resource version.
 - The version is too old (410 Gone, as a status or as an event): list anew.
 - Something was missed all the same: list anew every few minutes, whatever the watch said.
@@ -29,7 +30,7 @@ from efaas_scheduler.connection import Connection
 
 _LOG = logging.getLogger(__name__)
 _PAGE = 500
-_WATCH_S = 30
+LONGEST_WATCH_S = 30.0
 _SLACK_S = 10.0
 _LONGEST_PAUSE_S = 5.0
 _LARGEST_EVENT_BYTES = 16 << 20
@@ -50,6 +51,8 @@ class Watch:
         query: selectors.
         listed: takes all objects of a list.
         changed: takes (event type, object).
+        relist_s: everything is read anew this often.
+        watch_s: the server is asked to end a watch after this.
         clock: monotonic seconds.
     """
 
@@ -58,6 +61,7 @@ class Watch:
     changed: Callable[[str, Document], None]
     query: Mapping[str, str] = field(default_factory=dict)
     relist_s: float = 600.0
+    watch_s: float = LONGEST_WATCH_S
     clock: Callable[[], float] = time.monotonic
     synced: bool = False
     contact_s: float | None = None
@@ -115,9 +119,9 @@ class Watch:
             "watch": "1",
             "allowWatchBookmarks": "true",
             "resourceVersion": self._version,
-            "timeoutSeconds": str(_WATCH_S),
+            "timeoutSeconds": str(max(1, int(self.watch_s))),
         }
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=_WATCH_S + _SLACK_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=self.watch_s + _SLACK_S)
         async with http.get(
             connection.server + self.path, params=query, headers=connection.headers(), timeout=timeout
         ) as response:

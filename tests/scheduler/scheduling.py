@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,21 +65,41 @@ class Scheduling:
         return f"http://127.0.0.1:{self.port}"
 
     def start_extender(self) -> Process:
-        command = [sys.executable, "-m", "efaas_scheduler", "serve"]
-        process = self.cluster.start(
-            "extender",
-            [*command, f"--config={self.settings}", f"--kubeconfig={self.cluster.kubeconfig}"],
-        )
+        process = self.cluster.start("extender", self._command(self.settings))
         self.wait_ready()
         return process
+
+    @contextlib.contextmanager
+    def another_extender(self, **settings: Any) -> Iterator[str]:
+        """One more extender, with settings of its own, that kube-scheduler does not know; yields its URL."""
+        port = free_port()
+        file = self.settings.with_name(f"extender-{port}.yaml")
+        file.write_text(yaml.safe_dump({"listen": f"127.0.0.1:{port}", **SETTINGS, **settings}))
+        process = self.cluster.start(f"extender-{port}", self._command(file))
+        url = f"http://127.0.0.1:{port}"
+        try:
+            wait_until("ready extender", lambda: self.read("/readyz", url)[0] == 200)
+            yield url
+        finally:
+            process.stop()
+
+    def _command(self, settings: Path) -> list[str]:
+        serve = [sys.executable, "-m", "efaas_scheduler", "serve"]
+        return [*serve, f"--config={settings}", f"--kubeconfig={self.cluster.kubeconfig}"]
 
     def wait_ready(self) -> None:
         wait_until("ready extender", lambda: self.read("/readyz")[0] == 200)
 
-    def read(self, path: str) -> tuple[int, str]:
+    def read(self, path: str, url: str = "", body: Mapping[str, Any] | None = None) -> tuple[int, str]:
+        """Status and text of a page; of an answer, if there is a body to post."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {} if body is None else {"Content-Type": "application/json"}
         try:
-            with urllib.request.urlopen(self.url + path, timeout=5) as response:
+            request = urllib.request.Request((url or self.url) + path, data=data, headers=headers)
+            with urllib.request.urlopen(request, timeout=5) as response:
                 return response.status, response.read().decode()
+        except ConnectionRefusedError:
+            return 0, ""
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -179,3 +183,33 @@ def test_unrelated_pods_never_reach_the_extender(scheduling: Scheduling, namespa
         scheduling.api.create(f"/api/v1/namespaces/{namespace}/pods", plain)
     scheduling.wait_placed(namespace, 5)
     assert asked() == before
+
+
+def test_no_pod_is_placed_by_old_knowledge_while_the_api_server_does_not_answer(
+    scheduling: Scheduling, namespace: str
+):
+    node = scheduling.add_device("d")
+    scheduling.submit(namespace, "one", schedulerName="nobody")
+    pod = scheduling.pods(namespace)["one"]
+    asked = {"Pod": pod, "Nodes": None, "NodeNames": [node]}
+    with scheduling.another_extender(stalenessLimit="3s", schedulerName="nobody") as url:
+
+        def filtered() -> dict[str, Any]:
+            status, text = scheduling.read("/filter", url, asked)
+            assert status == 200
+            answer: dict[str, Any] = json.loads(text)
+            return answer
+
+        wait_until("the device and its session to be known", lambda: filtered()["NodeNames"] == [node])
+        server = scheduling.cluster.processes["kube-apiserver"]
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            refused = wait_until("refusal", lambda: answer if (answer := filtered())["Error"] else None)
+            assert refused["Error"].startswith(
+                "state is too old to decide on: no contact with the API server"
+            )
+            assert not refused["NodeNames"]
+            assert scheduling.read("/readyz", url)[0] == 503
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        wait_until("decisions again", lambda: filtered()["NodeNames"] == [node])
