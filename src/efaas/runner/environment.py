@@ -5,7 +5,9 @@
 ``EFAAS_QPUS``
     JSON list of ``{"device", "endpoint", "tokenFile"}``, the session's own device first; instead of
     ``endpoint`` (or to correct it later) ``addressFile``: a file that the server writes its ``host:port``
-    into when it listens, and again when it was started anew
+    into when it listens, and again when it was started anew; with ``caFile`` (certificates that the server's
+    own is signed by) the stream is TLS, and ``serverName`` is the name that its certificate must have, if
+    that is not the endpoint's host
 ``EFAAS_JOURNAL``
     folder of the journal; results are written beside it
 ``EFAAS_LEASE_EPOCH``
@@ -40,6 +42,10 @@ class QpuTarget:
     """``host:port``; empty while only the address file will tell."""
     token_file: Path | None = None
     address_file: Path | None = None
+    ca_file: Path | None = None
+    """Certificates that the server's own must be signed by; None: the stream is not encrypted."""
+    server_name: str = ""
+    """Name that the server's certificate must have; empty: the endpoint's host."""
     twins: str = ""
     """What its counts follow from, if it is frozen: devices with the same text are twins; empty: unknown."""
 
@@ -156,7 +162,7 @@ def _targets(text: str) -> tuple[QpuTarget, ...]:
 
 
 def _target(item: Any, place: str) -> QpuTarget:
-    known = ("device", "endpoint", "tokenFile", "addressFile", "twins")
+    known = ("device", "endpoint", "tokenFile", "addressFile", "caFile", "serverName", "twins")
     if not isinstance(item, dict) or not all(isinstance(value, str) for value in item.values()):
         raise InputError(f"is not an object of the texts {', '.join(known)}", place=place)
     if not item.get("device") or not (item.get("endpoint") or item.get("addressFile")):
@@ -166,5 +172,7 @@ def _target(item: Any, place: str) -> QpuTarget:
         endpoint=item.get("endpoint", ""),
         token_file=Path(item["tokenFile"]) if item.get("tokenFile") else None,
         address_file=Path(item["addressFile"]) if item.get("addressFile") else None,
+        ca_file=Path(item["caFile"]) if item.get("caFile") else None,
+        server_name=item.get("serverName", ""),
         twins=item.get("twins", ""),
     )

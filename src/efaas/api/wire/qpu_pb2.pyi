@@ -333,8 +333,10 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[_Union[ErrorCode, str]] = ..., message: _Optional[str] = ..., place: _Optional[str] = ..., retry: _Optional[bool] = ..., job_id: _Optional[str] = ..., handle: _Optional[str] = ...) -> None: ...
 
 class DescribeRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("sessions",)
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    sessions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sessions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SessionState(_message.Message):
     __slots__ = ("session", "state", "jobs_done", "shots", "qpu_s", "position", "estimated_start_s", "reason")
@@ -357,7 +359,7 @@ class SessionState(_message.Message):
     def __init__(self, session: _Optional[str] = ..., state: _Optional[str] = ..., jobs_done: _Optional[int] = ..., shots: _Optional[int] = ..., qpu_s: _Optional[float] = ..., position: _Optional[int] = ..., estimated_start_s: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DeviceState(_message.Message):
-    __slots__ = ("device", "snapshot", "qubits", "condition", "calibration_epoch", "calibration_age_s", "clock_s", "queue_depth", "busy_s", "calibrating_s", "duty_cycle", "sessions", "worker", "slots", "slots_used", "availability", "labels", "frozen", "max_calibration_age_s", "calibration_left_s", "calibration_due_s", "expected_wait_s", "local_calibration_s", "local_fixed_s", "local_per_qubit_s", "one_qubit_error", "two_qubit_error", "readout_error", "one_qubit_drift_per_s", "two_qubit_drift_per_s", "readout_drift_per_s", "warm_circuits", "warm_circuit_count", "cold_starts", "cold_start_s", "warm_starts", "warm_start_s", "prepared_ahead", "true_two_qubit_error")
+    __slots__ = ("device", "snapshot", "qubits", "condition", "calibration_epoch", "calibration_age_s", "clock_s", "queue_depth", "busy_s", "calibrating_s", "duty_cycle", "sessions", "worker", "slots", "slots_used", "availability", "labels", "frozen", "max_calibration_age_s", "calibration_left_s", "calibration_due_s", "expected_wait_s", "local_calibration_s", "local_fixed_s", "local_per_qubit_s", "one_qubit_error", "two_qubit_error", "readout_error", "one_qubit_drift_per_s", "two_qubit_drift_per_s", "readout_drift_per_s", "warm_circuits", "warm_circuit_count", "cold_starts", "cold_start_s", "warm_starts", "warm_start_s", "prepared_ahead", "true_two_qubit_error", "charges", "warm")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -404,6 +406,8 @@ class DeviceState(_message.Message):
     WARM_START_S_FIELD_NUMBER: _ClassVar[int]
     PREPARED_AHEAD_FIELD_NUMBER: _ClassVar[int]
     TRUE_TWO_QUBIT_ERROR_FIELD_NUMBER: _ClassVar[int]
+    CHARGES_FIELD_NUMBER: _ClassVar[int]
+    WARM_FIELD_NUMBER: _ClassVar[int]
     device: str
     snapshot: str
     qubits: int
@@ -443,7 +447,37 @@ class DeviceState(_message.Message):
     warm_start_s: float
     prepared_ahead: int
     true_two_qubit_error: float
-    def __init__(self, device: _Optional[str] = ..., snapshot: _Optional[str] = ..., qubits: _Optional[int] = ..., condition: _Optional[str] = ..., calibration_epoch: _Optional[int] = ..., calibration_age_s: _Optional[float] = ..., clock_s: _Optional[float] = ..., queue_depth: _Optional[int] = ..., busy_s: _Optional[float] = ..., calibrating_s: _Optional[float] = ..., duty_cycle: _Optional[float] = ..., sessions: _Optional[_Iterable[_Union[SessionState, _Mapping]]] = ..., worker: _Optional[str] = ..., slots: _Optional[int] = ..., slots_used: _Optional[int] = ..., availability: _Optional[_Union[Availability, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., frozen: _Optional[bool] = ..., max_calibration_age_s: _Optional[float] = ..., calibration_left_s: _Optional[float] = ..., calibration_due_s: _Optional[float] = ..., expected_wait_s: _Optional[float] = ..., local_calibration_s: _Optional[float] = ..., local_fixed_s: _Optional[float] = ..., local_per_qubit_s: _Optional[float] = ..., one_qubit_error: _Optional[float] = ..., two_qubit_error: _Optional[float] = ..., readout_error: _Optional[float] = ..., one_qubit_drift_per_s: _Optional[float] = ..., two_qubit_drift_per_s: _Optional[float] = ..., readout_drift_per_s: _Optional[float] = ..., warm_circuits: _Optional[_Iterable[str]] = ..., warm_circuit_count: _Optional[int] = ..., cold_starts: _Optional[int] = ..., cold_start_s: _Optional[float] = ..., warm_starts: _Optional[int] = ..., warm_start_s: _Optional[float] = ..., prepared_ahead: _Optional[int] = ..., true_two_qubit_error: _Optional[float] = ...) -> None: ...
+    charges: _containers.RepeatedCompositeFieldContainer[SessionCharge]
+    warm: _containers.RepeatedCompositeFieldContainer[WarmCircuit]
+    def __init__(self, device: _Optional[str] = ..., snapshot: _Optional[str] = ..., qubits: _Optional[int] = ..., condition: _Optional[str] = ..., calibration_epoch: _Optional[int] = ..., calibration_age_s: _Optional[float] = ..., clock_s: _Optional[float] = ..., queue_depth: _Optional[int] = ..., busy_s: _Optional[float] = ..., calibrating_s: _Optional[float] = ..., duty_cycle: _Optional[float] = ..., sessions: _Optional[_Iterable[_Union[SessionState, _Mapping]]] = ..., worker: _Optional[str] = ..., slots: _Optional[int] = ..., slots_used: _Optional[int] = ..., availability: _Optional[_Union[Availability, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., frozen: _Optional[bool] = ..., max_calibration_age_s: _Optional[float] = ..., calibration_left_s: _Optional[float] = ..., calibration_due_s: _Optional[float] = ..., expected_wait_s: _Optional[float] = ..., local_calibration_s: _Optional[float] = ..., local_fixed_s: _Optional[float] = ..., local_per_qubit_s: _Optional[float] = ..., one_qubit_error: _Optional[float] = ..., two_qubit_error: _Optional[float] = ..., readout_error: _Optional[float] = ..., one_qubit_drift_per_s: _Optional[float] = ..., two_qubit_drift_per_s: _Optional[float] = ..., readout_drift_per_s: _Optional[float] = ..., warm_circuits: _Optional[_Iterable[str]] = ..., warm_circuit_count: _Optional[int] = ..., cold_starts: _Optional[int] = ..., cold_start_s: _Optional[float] = ..., warm_starts: _Optional[int] = ..., warm_start_s: _Optional[float] = ..., prepared_ahead: _Optional[int] = ..., true_two_qubit_error: _Optional[float] = ..., charges: _Optional[_Iterable[_Union[SessionCharge, _Mapping]]] = ..., warm: _Optional[_Iterable[_Union[WarmCircuit, _Mapping]]] = ...) -> None: ...
+
+class SessionCharge(_message.Message):
+    __slots__ = ("session", "uid", "lease_epoch", "jobs_done", "shots", "qpu_s", "last_job_at_s")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    LEASE_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    JOBS_DONE_FIELD_NUMBER: _ClassVar[int]
+    SHOTS_FIELD_NUMBER: _ClassVar[int]
+    QPU_S_FIELD_NUMBER: _ClassVar[int]
+    LAST_JOB_AT_S_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    uid: str
+    lease_epoch: int
+    jobs_done: int
+    shots: int
+    qpu_s: float
+    last_job_at_s: float
+    def __init__(self, session: _Optional[str] = ..., uid: _Optional[str] = ..., lease_epoch: _Optional[int] = ..., jobs_done: _Optional[int] = ..., shots: _Optional[int] = ..., qpu_s: _Optional[float] = ..., last_job_at_s: _Optional[float] = ...) -> None: ...
+
+class WarmCircuit(_message.Message):
+    __slots__ = ("handle", "epoch", "sessions")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    handle: str
+    epoch: int
+    sessions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, handle: _Optional[str] = ..., epoch: _Optional[int] = ..., sessions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CalibrationsRequest(_message.Message):
     __slots__ = ("limit",)
@@ -506,3 +540,31 @@ class CordonAnswer(_message.Message):
     AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
     availability: Availability
     def __init__(self, availability: _Optional[_Union[Availability, str]] = ...) -> None: ...
+
+class FenceRequest(_message.Message):
+    __slots__ = ("session", "lease_epoch", "uid")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    LEASE_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    lease_epoch: int
+    uid: str
+    def __init__(self, session: _Optional[str] = ..., lease_epoch: _Optional[int] = ..., uid: _Optional[str] = ...) -> None: ...
+
+class FenceAnswer(_message.Message):
+    __slots__ = ("least_epoch",)
+    LEAST_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    least_epoch: int
+    def __init__(self, least_epoch: _Optional[int] = ...) -> None: ...
+
+class CloseSessionRequest(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    def __init__(self, session: _Optional[str] = ...) -> None: ...
+
+class CloseSessionAnswer(_message.Message):
+    __slots__ = ("jobs",)
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    jobs: int
+    def __init__(self, jobs: _Optional[int] = ...) -> None: ...

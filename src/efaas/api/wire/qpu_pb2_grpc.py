@@ -59,6 +59,16 @@ class QpuStub:
                 request_serializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CordonRequest.SerializeToString,
                 response_deserializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CordonAnswer.FromString,
                 _registered_method=True)
+        self.Fence = channel.unary_unary(
+                '/efaas.qpu.v1alpha1.Qpu/Fence',
+                request_serializer=efaas_dot_api_dot_wire_dot_qpu__pb2.FenceRequest.SerializeToString,
+                response_deserializer=efaas_dot_api_dot_wire_dot_qpu__pb2.FenceAnswer.FromString,
+                _registered_method=True)
+        self.CloseSession = channel.unary_unary(
+                '/efaas.qpu.v1alpha1.Qpu/CloseSession',
+                request_serializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CloseSessionRequest.SerializeToString,
+                response_deserializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CloseSessionAnswer.FromString,
+                _registered_method=True)
 
 
 class QpuServicer:
@@ -100,6 +110,21 @@ class QpuServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Fence(self, request, context):
+        """Shut a runner out for good: every lease epoch up to this one is refused from now on, also after a restart
+        of the server, and its stream ends. Jobs stay for the next runner. Saying it twice changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloseSession(self, request, context):
+        """A session is over: its jobs leave the queue and its stream ends; what it used stays charged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QpuServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -127,6 +152,16 @@ def add_QpuServicer_to_server(servicer, server):
                     servicer.Cordon,
                     request_deserializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CordonRequest.FromString,
                     response_serializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CordonAnswer.SerializeToString,
+            ),
+            'Fence': grpc.unary_unary_rpc_method_handler(
+                    servicer.Fence,
+                    request_deserializer=efaas_dot_api_dot_wire_dot_qpu__pb2.FenceRequest.FromString,
+                    response_serializer=efaas_dot_api_dot_wire_dot_qpu__pb2.FenceAnswer.SerializeToString,
+            ),
+            'CloseSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseSession,
+                    request_deserializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CloseSessionRequest.FromString,
+                    response_serializer=efaas_dot_api_dot_wire_dot_qpu__pb2.CloseSessionAnswer.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -264,6 +299,60 @@ class Qpu:
             '/efaas.qpu.v1alpha1.Qpu/Cordon',
             efaas_dot_api_dot_wire_dot_qpu__pb2.CordonRequest.SerializeToString,
             efaas_dot_api_dot_wire_dot_qpu__pb2.CordonAnswer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Fence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/efaas.qpu.v1alpha1.Qpu/Fence',
+            efaas_dot_api_dot_wire_dot_qpu__pb2.FenceRequest.SerializeToString,
+            efaas_dot_api_dot_wire_dot_qpu__pb2.FenceAnswer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/efaas.qpu.v1alpha1.Qpu/CloseSession',
+            efaas_dot_api_dot_wire_dot_qpu__pb2.CloseSessionRequest.SerializeToString,
+            efaas_dot_api_dot_wire_dot_qpu__pb2.CloseSessionAnswer.FromString,
             options,
             channel_credentials,
             insecure,
