@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from efaas.errors import CircuitError, InputError, JobFailed, ParameterError, QpuUnavailable, SessionEnded
-from efaas.runner import dispatch
+from efaas.runner import dispatch, tasks
 from efaas.runner.dispatch import Dispatcher
 from efaas.runner.environment import QpuTarget
 from efaas.runner.jobs import Request, as_matrix
@@ -121,17 +121,17 @@ def test_a_server_started_anew_elsewhere_is_followed(dispatch_to, tmp_path, make
 
 
 def test_a_job_that_failed_on_the_way_is_tried_again_under_the_same_id(dispatch_to, qpu, monkeypatch):
-    monkeypatch.setattr(dispatch, "RETRY_DELAY_S", 0.001)
-    qpu.errors = [JobFailed("the worker died", retry=True)] * dispatch.RETRIES
+    monkeypatch.setattr(tasks, "RETRY_DELAY_S", 0.001)
+    qpu.errors = [JobFailed("the worker died", retry=True)] * tasks.RETRIES
     future = dispatch_to([qpu]).submit(request())
     assert future.result(5).job_id == future.id
     assert {message.job_id for message in qpu.submitted} == {future.id}
-    assert len(qpu.submitted) == dispatch.RETRIES + 1
+    assert len(qpu.submitted) == tasks.RETRIES + 1
 
 
 def test_a_job_that_keeps_failing_is_given_up(dispatch_to, qpu, monkeypatch):
-    monkeypatch.setattr(dispatch, "RETRY_DELAY_S", 0.001)
-    qpu.errors = [JobFailed("the worker died", retry=True)] * (dispatch.RETRIES + 1)
+    monkeypatch.setattr(tasks, "RETRY_DELAY_S", 0.001)
+    qpu.errors = [JobFailed("the worker died", retry=True)] * (tasks.RETRIES + 1)
     with pytest.raises(JobFailed, match="the worker died"):
         dispatch_to([qpu]).submit(request()).result(5)
 

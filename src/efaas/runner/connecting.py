@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from efaas.errors import QpuUnavailable, SessionEnded
 from efaas.runner.environment import QpuTarget
-from efaas.runner.jobs import Connect, Connection, News, Terms
+from efaas.runner.jobs import Connect, Connection, News, Request, Terms
 
 if TYPE_CHECKING:
     from efaas.client import SessionIdentity
@@ -37,6 +37,10 @@ class Connected:
     def moved(self) -> bool:
         """Whether the server has been started anew at another address."""
         return self.target.address() not in ("", self.endpoint)
+
+    def knows(self, request: Request) -> bool:
+        """Whether all that a job names is registered here."""
+        return all(thing in self.registered for thing in (request.program, *request.observables))
 
 
 class Connector:

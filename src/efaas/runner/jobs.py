@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from efaas.core.identity import circuit_digest, job_id, observable_digest
 from efaas.core.qpu.messages import JobKind
 from efaas.errors import InputError
 from efaas.optimizers.base import Vector
@@ -51,6 +52,18 @@ class Request:
     readout_mitigation: bool = False
     per_shot: bool = False
     kind: JobKind = JobKind.LOOP
+
+    def job_id(self, session: str) -> str:
+        """The id of the job in a session (``namespace/name``); what it is sent as has no say in it."""
+        return job_id(
+            session,
+            self.evaluation,
+            circuit_digest(self.program),
+            [observable_digest(terms) for terms in self.observables],
+            self.parameters,
+            self.shots,
+            readout_mitigation=self.readout_mitigation,
+        )
 
 
 class Connection(Protocol):
