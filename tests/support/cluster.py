@@ -22,54 +22,34 @@ The programs are looked for on PATH; where they are not, a machine's own setup s
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import http.client
-import json
-import os
 import secrets
-import shlex
 import shutil
-import signal
-import socket
 import ssl
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
 
 import yaml
+
+from tests.support.processes import Process, free_port, wait_until
+from tests.support.rest import Api, ApiError
+
+__all__ = ["Api", "ApiError", "Cluster", "ClusterError", "Process", "free_port", "wait_until"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "kubectl")
 SETUP = ROOT.parent / "shared" / "kind" / "up"
 """Makes the programs available on a machine that has it."""
-START_LIMIT_S = 60.0
-"""Longest wait for a program to be ready: both cores may be busy with other tests."""
 
 Document = dict[str, Any]
 
 
 class ClusterError(Exception):
     """The control plane cannot be started, or does not get ready."""
-
-
-class ApiError(Exception):
-    """The API server answered with an error.
-
-    Args:
-        status: HTTP status code.
-        body: the Status document, or the text.
-    """
-
-    def __init__(self, status: int, body: Any) -> None:
-        reason = body.get("message", body) if isinstance(body, dict) else body
-        super().__init__(f"{status}: {reason}")
-        self.status = status
-        self.body = body
 
 
 @functools.cache
@@ -88,215 +68,6 @@ def require_programs() -> None:
             f"tests marked `cluster` need {', '.join(missing)} on PATH; install Kubernetes' server programs "
             "and kwok, or deselect these tests with EFAAS_WITHOUT_CLUSTER=1"
         )
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(
-    what: str, condition: Callable[[], Any], *, within_s: float = START_LIMIT_S, every_s: float = 0.05
-) -> Any:
-    """Wait for a condition and return what it gives.
-
-    Raises:
-        AssertionError: it did not hold in time; names what was waited for and what the last try said.
-    """
-    end = time.monotonic() + within_s
-    while True:
-        value = None
-        try:
-            value = condition()
-            trouble = repr(value)
-        except (OSError, http.client.HTTPException, ApiError) as error:
-            trouble = repr(error)
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"no {what} within {within_s:g} s; last seen: {trouble}")
-        time.sleep(every_s)
-
-
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
-
-
-def _end_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-class Process:
-    """A program started for a test; its output goes to a log file.
-
-    Args:
-        command: program and arguments.
-        log: file for its standard output and error; later starts are appended.
-        environment: variables on top of this process's own.
-    """
-
-    def __init__(
-        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
-    ) -> None:
-        self.command = list(command)
-        self.log = log
-        self._environment = {**os.environ, **(environment or {})}
-        self._popen: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    def start(self) -> None:
-        """Start it (again, with the same arguments)."""
-        with self.log.open("ab") as sink:
-            sink.write(f"$ {shlex.join(self.command)}\n".encode())
-            sink.flush()
-            self._popen = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                preexec_fn=_end_with_parent,
-            )
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        assert self._popen is not None
-        return self._popen.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether it has not ended."""
-        return self._popen is not None and self._popen.poll() is None
-
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        if self.running:
-            assert self._popen is not None
-            self._popen.kill()
-            self._popen.wait()
-
-    def stop(self, within_s: float = 10.0) -> int:
-        """Ask it to end, insist after a while; returns its exit code."""
-        assert self._popen is not None
-        if self.running:
-            self._popen.terminate()
-            try:
-                self._popen.wait(within_s)
-            except subprocess.TimeoutExpired:
-                self.kill()
-        return self._popen.wait()
-
-    def tail(self, lines: int = 15) -> str:
-        """The end of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-
-
-class Api:
-    """REST client of the API server, safe to use from several threads.
-
-    Args:
-        server: ``https://127.0.0.1:PORT``.
-        token: bearer token.
-        ca_file: certificates to trust.
-    """
-
-    def __init__(self, server: str, token: str, ca_file: Path) -> None:
-        self._address = urlsplit(server)
-        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
-        self._ca_file = ca_file
-        self._threads = threading.local()
-        self._connections: list[http.client.HTTPSConnection] = []
-
-    def get(self, path: str, **query: str | int) -> Document:
-        """Read an object or a list."""
-        return self.call("GET", path, query=query)
-
-    def find(self, path: str) -> Document | None:
-        """Read an object; None if it is not there."""
-        try:
-            return self.get(path)
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
-
-    def items(self, path: str, **query: str | int) -> list[Document]:
-        """The objects of a list."""
-        return list(self.get(path, **query)["items"])
-
-    def create(self, path: str, document: Mapping[str, Any]) -> Document:
-        """Create an object in the collection."""
-        return self.call("POST", path, document)
-
-    def replace(self, path: str, document: Mapping[str, Any]) -> Document:
-        """Write an object as a whole."""
-        return self.call("PUT", path, document)
-
-    def patch(self, path: str, change: Any, *, kind: str = "merge") -> Document:
-        """Change an object by a ``merge``, ``strategic-merge`` or ``json`` patch."""
-        return self.call("PATCH", path, change, content_type=f"application/{kind}-patch+json")
-
-    def delete(self, path: str, **query: str | int) -> None:
-        """Delete an object or a collection; one that is gone is no error."""
-        try:
-            self.call("DELETE", path, query=query)
-        except ApiError as error:
-            if error.status != 404:
-                raise
-
-    def call(
-        self,
-        method: str,
-        path: str,
-        document: Any = None,
-        *,
-        query: Mapping[str, str | int] | None = None,
-        content_type: str = "application/json",
-    ) -> Document:
-        """Send one request.
-
-        Raises:
-            ApiError: the answer is not a success.
-        """
-        target = quote(path, safe="/:") + (f"?{urlencode(query)}" if query else "")
-        body = None if document is None else json.dumps(document).encode()
-        headers = self._headers | ({"Content-Type": content_type} if body else {})
-        try:
-            status, answer = self._exchange(method, target, body, headers)
-        except (OSError, http.client.HTTPException):
-            # The kept connection may have been closed meanwhile: once more on a new one.
-            self._threads.connection = None
-            status, answer = self._exchange(method, target, body, headers)
-        try:
-            parsed = json.loads(answer) if answer else {}
-        except ValueError:
-            parsed = answer.decode(errors="replace")
-        if status >= 400:
-            raise ApiError(status, parsed)
-        return parsed if isinstance(parsed, dict) else {"text": parsed}
-
-    def close(self) -> None:
-        """Close the connections of all threads."""
-        while self._connections:
-            self._connections.pop().close()
-
-    def _exchange(
-        self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> tuple[int, bytes]:
-        connection = getattr(self._threads, "connection", None)
-        if connection is None:
-            context = ssl.create_default_context(cafile=str(self._ca_file))
-            connection = http.client.HTTPSConnection(
-                str(self._address.hostname), self._address.port, timeout=30, context=context
-            )
-            self._threads.connection = connection
-            self._connections.append(connection)
-        connection.request(method, target, body, headers)
-        response = connection.getresponse()
-        return response.status, response.read()
 
 
 class Cluster:
@@ -363,11 +134,12 @@ class Cluster:
         self.processes[name] = process
         return process
 
-    def start_controller_manager(self, *controllers: str) -> Process:
+    def start_controller_manager(self, *controllers: str, flags: Sequence[str] = ()) -> Process:
         """Start kube-controller-manager.
 
         Args:
             controllers: which of its controllers to run; its usual ones if none is named.
+            flags: more arguments.
         """
         port = free_port()
         process = self.start(
@@ -383,6 +155,7 @@ class Cluster:
                 f"--secure-port={port}",
                 f"--cert-dir={self.folder / 'controller-manager'}",
                 f"--controllers={','.join(controllers) or '*'}",
+                *flags,
             ],
         )
         wait_until("kube-controller-manager", lambda: self._answers(process, port, tls=True))
