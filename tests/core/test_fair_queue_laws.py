@@ -145,6 +145,20 @@ class TestShares:
         host.run_until(5)
         assert [job for _, job in host.starts()] == ["blocker", "second", "first"]
 
+    def test_weights_told_with_the_accounts_hold_also_for_sessions_that_open_later(
+        self, make_host: MakeHost
+    ) -> None:
+        host = make_host(validate=False)
+        host.feed(UsageReported(0.0, "gold", 0.0, 0.0, weight=3.0))
+        for name in ("gold", "plain"):
+            host.open(name)
+            backlog(host, name, 900, each_s=5.0)
+        # An account that names no weight leaves it as it was.
+        host.feed(UsageReported(0.0, "gold", 0.0, 0.0))
+        host.run_until(1800)
+        used = service(host, after_s=300)
+        assert used["gold"] / used["plain"] == pytest.approx(3.0, rel=0.05)
+
     def test_sharing_incentive_nobody_does_worse_than_with_a_device_of_1_nth(
         self, make_host: MakeHost
     ) -> None:

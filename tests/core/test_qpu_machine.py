@@ -353,6 +353,7 @@ class TestImpossibleEvents:
             (JobSubmitted(2.0, Job("j", "a", BATCH, 0, 1.0, 1, "c")), "0 blocks"),
             (JobSubmitted(2.0, Job("j", "a", BATCH, 1, float("nan"), 1, "c")), "nan s"),
             (UsageReported(2.0, "a", -1.0, 0.0), "-1.0 s is no use"),
+            (UsageReported(2.0, "a", 0.0, 0.0, weight=0.0), "0.0 must be a finite number above 0"),
         ],
         ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
     )

@@ -60,6 +60,8 @@ class Jobs:
         self.now_s = -math.inf
         """Device time of the last event."""
         self.sessions: dict[str, SessionRecord] = {}
+        # Weights of tenants that were told with their accounts; they outlive sessions.
+        self.tenant_weights: dict[str, float] = {}
         """Open sessions by name."""
         self.jobs: dict[str, JobRecord] = {}
         """Jobs that are not final, by id, in order of arrival."""

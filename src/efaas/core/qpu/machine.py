@@ -137,7 +137,9 @@ class QpuMachine(Dispatcher):
         session.max_shots = event.max_shots
         session.max_qpu_ns = None if event.max_qpu_s is None else to_ns(event.max_qpu_s)
         self.story.tell(self.now_s, session.name, "opened")
-        self.policy.session_opened(session, event.tenant_weight, self.now_s)
+        # What the accounts say of a tenant is newer than what its runners were started with.
+        weight = self.tenant_weights.get(session.tenant, event.tenant_weight)
+        self.policy.session_opened(session, weight, self.now_s)
 
     def _handle_session_closed(self, event: SessionClosed) -> None:
         session = self._session(event.session)
@@ -353,7 +355,15 @@ class QpuMachine(Dispatcher):
         for place, value in (("cpu_s", event.cpu_s), ("qpu_s", event.qpu_s)):
             if not (math.isfinite(value) and value >= 0):
                 raise self.impossible(event.tenant, f"{value} s is no use", place)
-        self.policy.use_reported(event.tenant, event.cpu_s, event.qpu_s, self.now_s)
+        if event.weight is not None:
+            if not (math.isfinite(event.weight) and event.weight > 0):
+                raise self.impossible(
+                    event.tenant, f"{event.weight} must be a finite number above 0", "weight"
+                )
+            self.tenant_weights[event.tenant] = event.weight
+        self.policy.use_reported(
+            event.tenant, event.cpu_s, event.qpu_s, self.now_s, self.tenant_weights.get(event.tenant)
+        )
 
     def _handle_timer_fired(self, _event: TimerFired) -> None:
         """Time passed; `advance` looks what changed by that."""

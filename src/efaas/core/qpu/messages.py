@@ -174,6 +174,9 @@ class UsageReported(Event):
     tenant: str
     cpu_s: float
     qpu_s: float
+    weight: float | None = None
+    """Share of the tenant among tenants, from now on also for sessions that are opened later; None: as it
+    was."""
 
 
 @dataclass(frozen=True, slots=True)

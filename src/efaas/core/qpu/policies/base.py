@@ -103,8 +103,10 @@ class Policy:
     def calibrated(self, session: SessionRecord, busy_s: float, now_s: float) -> None:
         """A calibration that the session caused ended."""
 
-    def use_reported(self, tenant: str, cpu_s: float, qpu_s: float, now_s: float) -> None:
-        """Decayed use of a tenant elsewhere."""
+    def use_reported(
+        self, tenant: str, cpu_s: float, qpu_s: float, now_s: float, weight: float | None = None
+    ) -> None:
+        """Decayed use of a tenant elsewhere, and its weight if it is told."""
 
     # --- what is asked ---
 

@@ -177,7 +177,11 @@ class DualResourceFairQueue(Policy):
     def calibrated(self, session: SessionRecord, busy_s: float, now_s: float) -> None:
         self._use(session, 0.0, busy_s, now_s)
 
-    def use_reported(self, tenant: str, cpu_s: float, qpu_s: float, now_s: float) -> None:
+    def use_reported(
+        self, tenant: str, cpu_s: float, qpu_s: float, now_s: float, weight: float | None = None
+    ) -> None:
+        if weight is not None:
+            self.tenants.set_weight(tenant, weight)
         self.tenants.report(tenant, cpu_s, qpu_s, now_s)
         self._touched[""] = tenant
         self._place_touched()
