@@ -12,11 +12,11 @@ Layout of a result folder (`efaas bench --out DIR`)::
       report.html, report.md, plots/      made from the above alone
 
 Every table has the column `run`; a run is one simulation of one arm (policy) with one seed in one cell of an
-experiment's grid. Runs of the same experiment, cell and seed met the same arrivals, classical times and service
-times (common random numbers), so arms are compared run by run, in pairs.
+experiment's grid. Runs of the same experiment, cell and seed met the same arrivals, classical times and
+service times (common random numbers), so arms are compared run by run, in pairs.
 
-All times are device seconds unless a name says otherwise; a moment is counted from the start of the simulation.
-What had not happened at the horizon is null. Nothing here is measured by a wall clock.
+All times are device seconds unless a name says otherwise; a moment is counted from the start of the
+simulation. What had not happened at the horizon is null. Nothing here is measured by a wall clock.
 
 Contract between the modules of this package, besides these tables:
 
@@ -121,7 +121,7 @@ RUNS = _schema(
         (
             "warm_up_s",
             _REAL,
-            "before it only background runs; duty cycle and background are measured after it",
+            "before it there is background only; measures of devices begin here",
         ),
         ("horizon_s", _REAL, "end of the simulation"),
         # measures; iterations that have not started count with the wait that they have had
@@ -148,11 +148,11 @@ RUNS = _schema(
         (
             "background_wait_s",
             _REAL,
-            "mean of time in the system less time served; unfinished: until the horizon",
+            "mean of time in the system less time served; unfinished ones too",
         ),
         ("background_wait_p95_s", _REAL, ""),
         ("background_slowdown", _REAL, "mean of time in the system ÷ device time of the job (at least 1 s)"),
-        ("jain", _REAL, "Jain index of tenants' weighted dominant shares among tenants that wanted more"),
+        ("jain", _REAL, "Jain index of tenants' dominant shares ÷ weight after the warm-up"),
         ("wasted_shots", _WHOLE, "of reruns and of speculation that came to nothing"),
         ("speculation_hits", _REAL, "share of classical steps that were there before they were needed"),
         ("moves", _WHOLE, "times an iteration went to another device than the one before"),
@@ -193,18 +193,18 @@ ITERATIONS = _schema(
         ("ready_s", _REAL, "moment at which the classical side has the parameters"),
         ("start_s", _REAL, "moment at which the device starts on its shots"),
         ("end_s", _REAL, "moment at which the device is done"),
-        ("told_s", _REAL, "moment at which the classical side has the result: convergence is timed by this"),
+        ("told_s", _REAL, "moment at which the classical side has the result: times convergence"),
         ("calibration_s", _REAL, "the part of the wait that was calibration"),
         (
             "calibration_age_s",
             _REAL,
-            "age of its calibration when its shots started: energies depend on this",
+            "age of its calibration when its shots started",
         ),
         ("stale", _FLAG, "that age was above τ"),
         (
             "cpu_s",
             _REAL,
-            "classical time between the result before and these parameters, as the loop felt it",
+            "time between the result before and these parameters, as the loop felt it",
         ),
         ("ahead", _FLAG, "the classical step was there before it was needed (speculation)"),
     ],
