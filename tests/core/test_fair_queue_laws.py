@@ -152,7 +152,7 @@ class TestShares:
         host.feed(UsageReported(0.0, "gold", 0.0, 0.0, weight=3.0))
         for name in ("gold", "plain"):
             host.open(name)
-            backlog(host, name, 900, each_s=5.0)
+            backlog(host, name, 1800, each_s=5.0)
         # An account that names no weight leaves it as it was.
         host.feed(UsageReported(0.0, "gold", 0.0, 0.0))
         host.run_until(1800)
