@@ -14,7 +14,7 @@ from efaas.primitives import EstimatorV2, SamplerV2, Session
 from efaas.runner.environment import QpuTarget, RunnerEnvironment
 from efaas.runner.progress import Progress
 from efaas.sdk import Session as ProgramSession
-from efaas.sdk.session import adopt
+from efaas.sdk.current import adopt
 
 # Test folders are no packages, so the module is loaded by its path.
 _spec = importlib.util.spec_from_file_location(

@@ -48,7 +48,8 @@ def run_program(
         SessionEnded: another runner has taken the session over.
         Interrupted: a signal ended it.
     """
-    from efaas.sdk.session import Session, adopt
+    from efaas.sdk.current import adopt
+    from efaas.sdk.session import Session
 
     assert session.spec.program is not None
     script = environment.program

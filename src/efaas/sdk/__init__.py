@@ -7,9 +7,10 @@ until it comes to what was not done yet. That works if the program asks the same
 which results came in.
 """
 
+from efaas.sdk.current import session
 from efaas.sdk.future import QuantumFuture, RunningEstimate, StepFuture, as_completed, wait
 from efaas.sdk.loop import LoopReport, NextJob
-from efaas.sdk.session import Session, session
+from efaas.sdk.session import Session
 
 __all__ = [
     "LoopReport",

@@ -6,20 +6,15 @@ answered from the journal if it asks the same; if it asks something else, `Progr
 what differs. A submit without a record (it was on its way when the program ended) is sent again under the
 same job id, so a result that the QPU has kept is not computed, and never charged, twice.
 
-**Progress.** `report` says what the last evaluation came to; each counts as one iteration. Evaluations that
-nothing is reported about are told of as well, without an energy, so times and use are complete.
-
 **Limits.** A watch looks at `spec.limits` four times a second. When one is reached, all futures fail with
 `LimitReached`, nothing more can be submitted, and the runner that hosts the program ends it.
 """
 
 from __future__ import annotations
 
-import queue
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -29,59 +24,29 @@ import numpy as np
 from efaas.core.qpu.messages import JobKind
 from efaas.errors import InputError, SessionEnded
 from efaas.journal import open_journal
-from efaas.optimizers.base import Tell
-from efaas.runner.account import Account
 from efaas.runner.environment import RunnerEnvironment
-from efaas.runner.foresight import Estimate
-from efaas.runner.jobs import Connect, JobFuture, Request
-from efaas.runner.journalled import result_from_record, result_record
+from efaas.runner.jobs import Connect, Request
 from efaas.runner.limits import Limits
 from efaas.runner.main import closing, dispatcher_for
 from efaas.runner.progress import Progress
 from efaas.runner.waiting import LimitReached
+from efaas.sdk.answers import Answers
 from efaas.sdk.arguments import Circuits, as_observables, check_parameters
 from efaas.sdk.future import QuantumFuture
 from efaas.sdk.replay import asked_of, must_agree
+from efaas.sdk.reports import Reports
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from efaas.api.session import VQASession
-    from efaas.client import JobResult
     from efaas.core.speculation import Mode
     from efaas.optimizers.base import Optimizer
     from efaas.runner.ahead import Ahead, Workers
+    from efaas.runner.foresight import Estimate
     from efaas.sdk.loop import LoopReport
 
-PROGRAM_FORMAT = 1
-"""Version of a program's journal."""
-
 _WATCH_S = 0.25
-
-_current: Session | None = None
-_current_lock = threading.Lock()
-
-
-def session() -> Session:
-    """The session this program runs as, the same each time.
-
-    Raises:
-        InputError: the program was not started as a session; `efaas run` starts it as one.
-        SessionEnded: another runner has taken the session over.
-    """
-    global _current
-    with _current_lock:
-        if _current is None:
-            environment = RunnerEnvironment.read()
-            _current = Session(
-                environment, environment.load_session(), Progress(environment.progress_fd, sys.stderr)
-            )
-        return _current
-
-
-def adopt(made: Session | None) -> None:
-    """Make this what `session()` returns; a runner does so before the program that it hosts begins."""
-    global _current
-    with _current_lock:
-        _current = made
 
 
 class Session:
@@ -112,55 +77,29 @@ class Session:
         self._on_limit = on_limit
         self._limits = Limits.from_spec(document.spec.limits)
         self._twins_of = environment.twins_of
-        self._loops: list[Ahead] = []
-        self._journal = open_journal(environment.journal, "session", document.key, environment.lease_epoch)
-        self._account = Account()
         self._circuits = Circuits()
+        self._reports = Reports(progress)
         self._lock = threading.RLock()
         # Under the lock:
         self._submits = 0
-        self._reports = 0
-        self._reported: dict[str, Any] = {}
-        self._finished: dict[str, Any] | None = None
-        self._untold: list[dict[str, Any]] = []
-        self._open: dict[JobFuture, tuple[QuantumFuture, dict[str, Any]]] = {}
         self._last_result_s = clock()
         self._limit: LimitReached | None = None
         self._closed = False
+        journal = open_journal(environment.journal, "session", document.key, environment.lease_epoch)
         try:
-            self._records, elapsed_s = self._read_journal()
-            self._started_s = clock() - elapsed_s
-            self._replayed_until_s = elapsed_s
+            self._answers = Answers(
+                journal, self.key, self.seed, self._elapsed_s, self._acknowledge, self._take, self._fault
+            )
+            self._started_s = clock() - self._answers.alive_s
             options: dict[str, Any] = {} if connect is None else {"connect": connect}
             self._dispatcher = dispatcher_for(environment, document, progress, **options)
         except BaseException:
-            self._journal.close()
+            journal.close()
             raise
+        self._journal = journal
         self._cpu_mark_s = time.process_time()
-        self._done: queue.SimpleQueue[JobFuture | None] = queue.SimpleQueue()
-        self._settler = threading.Thread(target=self._settle_all, name="session-settler", daemon=True)
-        self._settler.start()
         self._wake = threading.Event()
         threading.Thread(target=self._watch, name="session-watch", daemon=True).start()
-
-    def _read_journal(self) -> tuple[dict[int, dict[str, Any]], float]:
-        """Records of submits by number, and the wall seconds that the session was alive before."""
-        header = {
-            "kind": "program",
-            "format": PROGRAM_FORMAT,
-            "session": self.key,
-            "seed": self.seed,
-        }
-        records = list(self._journal.records())
-        if not records:
-            self._journal.append(header, durable=False)
-        elif records[0] != header:
-            raise InputError(
-                "was begun by another session; put back the manifest that it was begun with, or start anew",
-                place="journal",
-            )
-        submits = {record["number"]: record for record in records[1:] if record["kind"] == "submit"}
-        return submits, max((record["elapsed_s"] for record in records[1:]), default=0.0)
 
     # --- what a program asks ------------------------------------------------------------------------
 
@@ -344,22 +283,21 @@ class Session:
             self._must_go_on()
             number = request.evaluation
             asked = asked_of(request)
-            record = self._records.get(number)
+            record = self._answers.record(number)
             if record is not None:
                 must_agree(number, record["asked"], asked)
             self._submits += 1
             cpu_now_s = time.process_time()
             cpu_s, self._cpu_mark_s = cpu_now_s - self._cpu_mark_s, cpu_now_s
             if record is not None:
-                return self._replayed(number, record)
-            if number == 0 or number - 1 in self._records:
+                return self._answers.replayed(record)
+            if self._answers.is_where_it_stopped(number):
                 self._progress.say("waiting for the QPU" if number == 0 else f"goes on at submit {number}")
             future = QuantumFuture(number, self._dispatcher.name(request))
             job = self._dispatcher.submit(request, cpu_s=cpu_s, device=device, on_partial=future.take_partial)
             future.cancels_with(job.cancel)
             about = {"number": number, "asked": asked, "cpu_s": cpu_s, **({"step": step} if step else {})}
-            self._open[job] = (future, about)
-        job.add_done_callback(lambda ended: self._done.put(ended))  # type: ignore[arg-type]
+            self._answers.expect(job, future, about)
         return future
 
     @property
@@ -371,17 +309,15 @@ class Session:
         """The next submit's result, if the journal has it for the same step; then nothing is prepared."""
         with self._lock:
             self._must_go_on()
-            record = self._records.get(self._submits)
+            record = self._answers.record(self._submits)
             if record is None or record.get("step") != step:
                 return None
             self._submits += 1
-            return self._replayed(record["number"], record)
+            return self._answers.replayed(record)
 
     def step_on(self, future: QuantumFuture, estimate: Estimate) -> None:
         """The next step was taken on this estimate; it stands if the result is close enough."""
-        with self._lock:
-            if any(future is open_future for open_future, _ in self._open.values()):
-                future.stepped_on = estimate
+        self._answers.step_on(future, estimate)
 
     def ahead_of(
         self,
@@ -402,7 +338,7 @@ class Session:
             twins=self._twins_of,
             clock=self._clock,
         )
-        self._loops.append(ahead)
+        self._reports.loops.append(ahead)
         return ahead
 
     @property
@@ -434,12 +370,7 @@ class Session:
 
     def report(self, value: float, std_error: float | None = None) -> None:
         """Say where the program stands: the energy that its last evaluation came to."""
-        energy = float(value)
-        with self._lock:
-            self._reported = {"energy": energy, "std_error": std_error}
-            self._account.best = min(self._account.best, energy)
-            self._tell(energy, None if std_error is None else float(std_error))
-            self._reports += 1
+        self._reports.report(float(value), None if std_error is None else float(std_error))
 
     def finish(self, *, energy: float | None = None, parameters: Any = None, **further: Any) -> None:
         """Say what the session's result is; the last call counts.
@@ -452,38 +383,17 @@ class Session:
         Raises:
             InputError: the values cannot be written as JSON.
         """
-        with self._lock:
-            finished: dict[str, Any] = dict(self._reported)
-            if energy is not None:
-                finished = {"energy": float(energy), "std_error": None}
-            if parameters is not None:
-                finished["parameters"] = np.asarray(parameters, dtype=np.float64).tolist()
-            if further:
-                finished["further"] = further
-            self._journal.append({"kind": "finish", "elapsed_s": self._elapsed_s(), **finished})
-            self._finished = finished
+        result = self._reports.result(energy, parameters, further)
+        self._answers.append("finish", result)
+        self._reports.finish(result)
 
     def outcome(self) -> dict[str, Any]:
         """The part of `result.json` that the program determines."""
-        with self._lock:
-            finished = self._reported if self._finished is None else self._finished
-            return {
-                "energy": None,
-                "std_error": None,
-                "parameters": None,
-                "final_evaluation": self._finished is not None,
-                "iterations": self._reports,
-                "optimizer": "program",
-                "stopped_by": "the program ended",
-                **({"speculation": summed([each.summary() for each in self._loops])} if self._loops else {}),
-                **finished,
-            }
+        return self._reports.outcome()
 
     def summary(self) -> dict[str, Any]:
         """Use, times and devices so far, as in `result.json`."""
-        with self._lock:
-            self._flush_untold()
-            return self._account.summary()
+        return self._reports.summary()
 
     @property
     def limit(self) -> LimitReached | None:
@@ -501,11 +411,10 @@ class Session:
             if self._closed:
                 return
             self._closed = True
-            self._flush_untold()
+        self._reports.flush()
         self._wake.set()
         closing(self._dispatcher.close)
-        self._done.put(None)
-        self._settler.join(timeout=2.0)
+        self._answers.close()
         closing(self._journal.close)
 
     def __enter__(self) -> Self:
@@ -527,61 +436,16 @@ class Session:
     def _elapsed_s(self) -> float:
         return self._clock() - self._started_s
 
-    def _replayed(self, number: int, record: dict[str, Any]) -> QuantumFuture:
-        job = record["jobs"][0]
-        future = QuantumFuture(number, job["id"])
-        if "stepped_on" in record:
-            future.stepped_on = Estimate.from_record(record["stepped_on"])
-        self._take(record)
-        future.set_result(result_from_record(job))
-        return future
+    def _acknowledge(self, name: str) -> None:
+        self._dispatcher.acknowledge(name)
 
     def _take(self, record: Mapping[str, Any]) -> None:
-        self._account.take(record)
-        self._untold.append(self._account.event({**record, "iteration": 0}))
+        with self._lock:
+            self._last_result_s = self._clock()
+        self._reports.take(record)
 
-    def _settle_all(self) -> None:
-        """Write results down and hand them out, in the order in which they come."""
-        while (job := self._done.get()) is not None:
-            with self._lock:
-                future, about = self._open.pop(job)
-            try:
-                result = job.result()
-                if future.stepped_on is not None and not future.stepped_on.accepts(_told(result)):
-                    future.stepped_on = None
-                stepped_on = future.stepped_on
-                record = {
-                    "kind": "submit",
-                    **about,
-                    **({"stepped_on": stepped_on.record()} if stepped_on is not None else {}),
-                    "elapsed_s": self._elapsed_s(),
-                    "jobs": [result_record(result, about["number"])],
-                }
-                self._journal.append(record)
-            except BaseException as error:
-                future.set_exception(LimitReached(self._limit.message) if self._limit else error)
-                continue
-            self._dispatcher.acknowledge(result.job_id)
-            with self._lock:
-                self._last_result_s = self._clock()
-                self._take(record)
-            future.set_result(result)
-
-    # --- progress -----------------------------------------------------------------------------------
-
-    def _tell(self, energy: float | None, std_error: float | None) -> None:
-        """Tell of the evaluations since the last time; the newest one has this energy."""
-        best = self._account.best if self._account.best < float("inf") else None
-        for event in self._untold[:-1]:
-            self._progress.iteration({**event, "iteration": self._reports, "best": best})
-        for event in self._untold[-1:]:
-            self._progress.iteration(
-                {**event, "iteration": self._reports, "energy": energy, "std_error": std_error, "best": best}
-            )
-        self._untold.clear()
-
-    def _flush_untold(self) -> None:
-        self._tell(None, None)
+    def _fault(self) -> Exception | None:
+        return LimitReached(self._limit.message) if self._limit else None
 
     # --- limits -------------------------------------------------------------------------------------
 
@@ -589,28 +453,13 @@ class Session:
         while not self._wake.wait(_WATCH_S):
             with self._lock:
                 now_s = self._clock()
-                idle_s = 0.0 if self._open else now_s - self._last_result_s
-                reason = self._limits.reached(self._account.usage, self._elapsed_s(), idle_s)
+                idle_s = 0.0 if self._answers.pending() else now_s - self._last_result_s
+                reason = self._limits.reached(self._reports.usage, self._elapsed_s(), idle_s)
                 if reason is None:
                     continue
                 self._limit = LimitReached(reason)
-                jobs = list(self._open)
-            for job in jobs:
+            for job in self._answers.pending():
                 job.cancel()
             if self._on_limit is not None:
                 self._on_limit()
             return
-
-
-def _told(result: JobResult) -> Tell:
-    return Tell(result.values.ravel(), result.std_errors.ravel())
-
-
-def summed(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the loops of a session came to together."""
-    total = dict(summaries[-1])
-    for name, value in total.items():
-        if isinstance(value, int | float) and name != "hit_rate":
-            total[name] = sum(summary[name] for summary in summaries)
-    total["hit_rate"] = total["hits"] / total["evaluations"] if total["evaluations"] else 0.0
-    return total
