@@ -95,12 +95,32 @@ def points(costs_s: Sequence[float] | Floats) -> Ints:
     Returns:
         Points, shape (devices,).
     """
-    grains = np.minimum(np.rint(np.asarray(costs_s, dtype=np.float64) / _COST_GRAIN_S), _LARGEST_GRAINS)
-    levels, rank = np.unique(grains, return_inverse=True)
+    levels, rank = np.unique(_grains(costs_s), return_inverse=True)
     if len(levels) <= MOST_POINTS + 1:
         return np.asarray(MOST_POINTS - rank, dtype=np.int64)
     shared = MOST_POINTS - 1 - (rank - 1) * MOST_POINTS // (len(levels) - 1)
     return np.where(rank == 0, MOST_POINTS, shared).astype(np.int64)
+
+
+def cheapest(keys: Sequence[str], costs_s: Floats, count: int) -> list[int]:
+    """Indices of so many keys of least cost, best first; of equal costs (see `points`) the lower key.
+
+    Args:
+        keys: names of the devices.
+        costs_s: seconds, shape (keys,).
+        count: how many, at most.
+    """
+    grains = _grains(costs_s)
+    if count >= len(keys):
+        candidates = np.arange(len(keys))
+    else:
+        candidates = np.flatnonzero(grains <= np.partition(grains, count - 1)[count - 1])
+    return sorted(candidates.tolist(), key=lambda index: (grains[index], keys[index]))[:count]
+
+
+def _grains(costs_s: Sequence[float] | Floats) -> Floats:
+    """Costs in whole microseconds."""
+    return np.minimum(np.rint(np.asarray(costs_s, dtype=np.float64) / _COST_GRAIN_S), _LARGEST_GRAINS)
 
 
 @dataclass(frozen=True, slots=True)

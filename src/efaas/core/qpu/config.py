@@ -123,6 +123,13 @@ class QpuConfig:
     """After this time past use counts half."""
     cpu_capacity: float = 4.0
     """CPUs behind the loops: what a tenant's CPU seconds are divided by, as QPU seconds by one device."""
+    strict_classes: bool = True
+    """Whether loops have classes of their own; without, they are batch work: the ablation α = 0."""
+    localised_calibration: bool = True
+    """Whether what a job needs measured is its qubits only; without, always the whole device."""
+    merge_slices: bool = False
+    """Whether slices that nothing can come between are started as one, for hosts that can carry out
+    `CutSlice`: a long simulation then has an event for each run of the device, not for each slice."""
     loop_burst: int = 4
     """Jobs that a loop may submit before it waits for all their results; more shows batch work."""
     loop_gap: float = 0.02
@@ -160,7 +167,7 @@ class QpuConfig:
         for name in ("slice_cost_s", "alpha", "beta", "gamma", "loop_gap", "pilot_start_s", "pilot_task_s"):
             _not_negative(f"queue.{name}", getattr(self, name))
         _positive("queue.interactive_ttl_s", self.interactive_ttl_s)
-        if self.policy == "efaas" and not self.alpha > self.beta + self.gamma:
+        if self.policy == "efaas" and self.strict_classes and not self.alpha > self.beta + self.gamma:
             raise InputError(
                 f"{self.alpha:g} does not outweigh beta {self.beta:g} + gamma {self.gamma:g}: {_STRICT}",
                 place="queue.alpha",

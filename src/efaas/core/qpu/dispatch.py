@@ -21,6 +21,7 @@ from efaas.core.qpu.jobs import MADE_WAY, Jobs
 from efaas.core.qpu.lifecycle import JobRecord, JobState, to_ns
 from efaas.core.qpu.messages import (
     CalibrationScope,
+    CutSlice,
     FailureCode,
     Idle,
     JobClass,
@@ -57,6 +58,8 @@ class Dispatcher(Jobs):
             if job.state is JobState.HELD:
                 self.transition_held_waiting(job)
         if self.held is not None:
+            if self.merged:
+                self._cut(self.held)
             self._make_way(self.held)
         elif self.calibrating is None:
             self._dispatch()
@@ -95,6 +98,11 @@ class Dispatcher(Jobs):
             need = self.calibration.need(job.job, limit_s, self.now_s, localised=self.policy.localised)
             if need is None:
                 self.idle = None
+                if self.config.merge_slices and not finish:
+                    blocks = self._merged(choice, limit_s)
+                    if blocks > choice.blocks:
+                        self.transition_waiting_running(job, blocks, choice.blocks)
+                        return
                 self.transition_waiting_running(job, choice.blocks)
                 return
             if job.outdated <= _OUTDATED:
@@ -102,6 +110,35 @@ class Dispatcher(Jobs):
                 return
             reason = f"calibrations overtook it {job.outdated} times: it runs longer than one is good for"
             self.drop(job, FailureCode.CALIBRATION, reason, retry=False)
+
+    # --- several slices in one --------------------------------------------------------------------
+
+    def _merged(self, run: Run, limit_s: float) -> int:
+        """Cells for which the policy would choose the same again and again, calibrations permitting."""
+        slices = self.policy.repeats(run, self.now_s, self.last_job)
+        if slices <= 1:
+            return run.blocks
+        job, clock = run.job, self.calibration
+        stale_s = clock.calibrated_at_s(job.job.qubits) + limit_s
+        moments = [at_s for at_s in (clock.due_s, clock.deadline_s, stale_s) if at_s >= self.now_s]
+        first_s = self.now_s + (0.0 if job.id == self.last_job else self.config.slice_cost_s)
+        slice_s = run.blocks * job.job.block_s
+        if moments and min(moments) < math.inf:
+            # The first boundary at or after the moment is the last that may be passed unasked.
+            slices = min(slices, max(1, math.ceil((min(moments) - first_s) / slice_s)))
+        return min(slices * run.blocks, job.job.blocks - job.next_block)
+
+    def _cut(self, job: JobRecord) -> None:
+        """Something happened: whoever is next is asked at the coming boundary between two slices."""
+        block_s = job.job.block_s
+        passed_s = self.now_s - self.held_since_s - self.turn_s
+        cells = self.merged * max(1, math.floor(passed_s / (self.merged * block_s) + 1e-9) + 1)
+        if cells < self.blocks:
+            self.blocks = cells
+            expected_s = self.turn_s + cells * block_s
+            self.held_until_s = self.held_since_s + expected_s
+            self.out.append(CutSlice(job.id, cells, expected_s))
+        self.merged = 0
 
     # --- calibrations -----------------------------------------------------------------------------
 

@@ -117,6 +117,8 @@ def class_of(
         return JobClass.SPECULATIVE, "speculative: runs when nothing else waits"
     if kind is JobKind.BATCH:
         return JobClass.BATCH, "batch work"
+    if not config.strict_classes:
+        return JobClass.BATCH, "loops have no class of their own here"
     if evidence.demoted:
         return JobClass.BATCH, evidence.demoted
     if device_s > config.tau_s:

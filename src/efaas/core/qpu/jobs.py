@@ -82,6 +82,8 @@ class Jobs:
         # Cost of turning and number of cells of the running slice; why it was told to stop.
         self.turn_s = 0.0
         self.blocks = 0
+        # Cells of each of the slices that the running one is made of, if it is several in one; else 0.
+        self.merged = 0
         self.stop_reason = ""
         # The job that the device turned to last; going on with it costs nothing.
         self.last_job: str | None = None
@@ -126,8 +128,8 @@ class Jobs:
         self.reordered = True
         self.policy.add(job, self.now_s)
 
-    def transition_waiting_running(self, job: JobRecord, blocks: int) -> None:
-        """It gets the device for a slice."""
+    def transition_waiting_running(self, job: JobRecord, blocks: int, merged: int = 0) -> None:
+        """It gets the device for a slice; for several in one of `merged` cells each, if that is not 0."""
         self._move(job, JobState.RUNNING)
         self.waiting -= 1
         self.policy.remove(job)
@@ -142,6 +144,7 @@ class Jobs:
         else:
             self.turn_s, self.reordered = self.config.slice_cost_s, True
         self.held, self.blocks, self.last_job = job, blocks, job.id
+        self.merged = merged
         job.slices += 1
         expected_s = self.turn_s + blocks * job.job.block_s
         self.held_since_s, self.held_until_s = self.now_s, self.now_s + expected_s

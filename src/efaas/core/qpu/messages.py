@@ -244,6 +244,19 @@ class StopSlice(Decision):
 
 
 @dataclass(frozen=True, slots=True)
+class CutSlice(Decision):
+    """Let the running slice end after so many of its cells; answer `SliceFinished` at that moment.
+
+    Only said where `QpuConfig.merge_slices` is on.
+    """
+
+    job_id: str
+    blocks: int
+    expected_s: float
+    """Device seconds of the whole slice as it is now, from its start, the cost of turning included."""
+
+
+@dataclass(frozen=True, slots=True)
 class CompleteJob(Decision):
     """All cells are done: return the result, charge it."""
 

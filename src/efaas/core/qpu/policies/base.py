@@ -126,6 +126,10 @@ class Policy:
         """Cells that a job would get if it were chosen now and nobody was expected."""
         return job.job.blocks - job.next_block
 
+    def repeats(self, run: Run, now_s: float, last_job: str | None) -> int:
+        """How often this choice would be made in a row if nothing happened, for `merge_slices`."""
+        return 1
+
     def real_work_waits(self) -> bool:
         """Whether any job waits that is not speculative."""
         return False

@@ -71,6 +71,7 @@ class DualResourceFairQueue(Policy):
 
     def __init__(self, config: QpuConfig, calibration: CalibrationClock) -> None:
         super().__init__(config, calibration)
+        self.localised = config.localised_calibration
         self.tenants = UsageLedger(config.half_life_s, cpu_capacity=config.cpu_capacity)
         """Decayed use of tenants."""
         self.sessions = UsageLedger(config.half_life_s, cpu_capacity=config.cpu_capacity)
@@ -159,7 +160,9 @@ class DualResourceFairQueue(Policy):
             share_s = 2 * self.config.guaranteed_share * self._turn_s
             self._insertions = max(1, math.ceil(share_s / (self.config.slice_s or math.inf)))
         else:
-            self._insertions -= 1
+            # A slice that is several in one counts as several.
+            slices = math.ceil(busy_s / (self.config.slice_s or math.inf) - _ROUNDING)
+            self._insertions -= max(1, slices if self.config.merge_slices else 1)
         self._use(job.session, 0.0, busy_s, now_s)
 
     def left(self, job: JobRecord, now_s: float) -> None:
@@ -338,6 +341,26 @@ class DualResourceFairQueue(Policy):
             self._reserving = True
             return Hold(session, until_s, f"kept free for {session}, expected back at {back_s:.3f} s")
         return Run(job, min(cells, _fit(self.config.slice_s / _FINER, block_s, left)))
+
+    def repeats(self, run: Run, now_s: float, last_job: str | None) -> int:
+        """Whole slices of batch work until its turn ends, a loop may be back, or a better class may claim."""
+        slice_s, job = self.config.slice_s, run.job
+        active, first, _, _ = self.queues
+        if slice_s is None or job.job_class is not JobClass.BATCH or active or first:
+            return 1
+        cells_s = _fit(slice_s, job.job.block_s, job.job.blocks) * job.job.block_s
+        if run.blocks * job.job.block_s < cells_s - _ROUNDING:
+            return 1  # shortened to fit a gap
+        turn_s = 0.0 if job.id == last_job else self.config.slice_cost_s
+        had_s = self._turn_s if job is self._current else 0.0
+        longest_s = self.config.turn_s - had_s - turn_s
+        slices = math.ceil(longest_s / cells_s - _ROUNDING)
+        back = self._next_back(now_s) if self.config.gap_fitting else None
+        if back is not None:
+            back_s, _, spread_s = back
+            free_s = back_s - _SIGMAS * spread_s - now_s - turn_s
+            slices = min(slices, int(free_s / cells_s + _ROUNDING))
+        return max(1, slices)
 
     def _next_back(self, now_s: float) -> tuple[float, str, float] | None:
         """The loop expected back next: (moment, session, spread)."""
