@@ -1,4 +1,4 @@
-"""Log lines as JSON, one object a line, on standard error: `efaas.kubernetes.log`, as all parts write them."""
+"""Log lines as JSON, one a line, on standard error: those of `efaas.kubernetes.log`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Kubernetes objects say, as the core's dataclasses: `efaas.api.reading`, which the operator reads by too."""
+"""What Kubernetes objects say, as the core's dataclasses: `efaas.api.reading`, shared with the operator."""
 
 from __future__ import annotations
 

@@ -1,0 +1,120 @@
+"""kopf watches; every event goes into the world, which tells the queues.
+
+Of kopf's handlers only raw events are used: they are level-based (here is how the object is now) and write
+nothing to it, while kopf's create, update and resume handlers keep their progress in annotations and run for
+every object at each restart. kopf lists, watches, follows bookmarks, lists anew after 410 and breaks off
+watches that say nothing. What it does not do: tell of objects that were deleted while no watch was open. The
+periodic pass (`efaas_operator.services.survey`) finds those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import kopf
+
+from efaas.api.meta import GROUP, VERSION
+from efaas.kubernetes.connection import Connection
+from efaas_operator.metrics import Metrics
+from efaas_operator.world import Kind, World
+
+_TOKEN_READ_AGAIN = timedelta(minutes=5)
+_SERVER_ENDS_WATCH_S = 30
+_SILENCE_S = 40.0
+
+RESOURCES: dict[Kind, tuple[str, ...]] = {
+    Kind.SESSION: (GROUP, VERSION, "vqasessions"),
+    Kind.DEVICE: (GROUP, VERSION, "qpudevices"),
+    Kind.POD: ("", "v1", "pods"),
+    Kind.NODE: ("", "v1", "nodes"),
+    Kind.NAMESPACE: ("", "v1", "namespaces"),
+    Kind.CONFIG_MAP: ("", "v1", "configmaps"),
+}
+"""Group, version and plural of what is watched."""
+
+POD_SELECTOR = "app.kubernetes.io/managed-by=efaas-operator"
+"""Label selector of the operator's own pods."""
+
+
+def field_selector(system_namespace: str) -> str:
+    """Field selector of the ConfigMaps that are looked at: the system's; users' are asked for by name."""
+    return f"metadata.namespace={system_namespace}"
+
+
+def make_registry(connection: Connection, world: World, metrics: Metrics) -> kopf.OperatorRegistry:
+    """Handlers of all kinds, and how kopf logs in."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        certificate, key = connection.certificate or (None, None)
+        expires = datetime.now(UTC) + _TOKEN_READ_AGAIN if connection.token_file is not None else None
+        return kopf.ConnectionInfo(
+            server=connection.server,
+            ca_data=connection.ca,
+            token=await asyncio.to_thread(connection.bearer),
+            certificate_path=certificate,
+            private_key_path=key,
+            expiration=expires,
+        )
+
+    for kind, resource in RESOURCES.items():
+        _watch(registry, kind, resource, world, metrics)
+    return registry
+
+
+def make_settings(system_namespace: str) -> kopf.OperatorSettings:
+    """How kopf watches: by server-side selectors, with silence noticed, and without events of its own."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.watching.server_timeout = _SERVER_ENDS_WATCH_S
+    settings.watching.inactivity_timeout = _SILENCE_S
+    settings.watching.connect_timeout = 5
+    settings.watching.chunk_size = 500
+    settings.watching.label_selectors["pods"] = POD_SELECTOR
+    settings.watching.field_selectors["configmaps"] = field_selector(system_namespace)
+    settings.networking.request_timeout = 10
+    settings.networking.connect_timeout = 5
+    # A worker waits for more of its object before it goes; a limit would make others wait for that.
+    settings.queueing.worker_limit = None
+    settings.queueing.idle_timeout = 0.1
+    settings.process.ultimate_exiting_timeout = None
+    return settings
+
+
+def _watch(
+    registry: kopf.OperatorRegistry, kind: Kind, resource: tuple[str, ...], world: World, metrics: Metrics
+) -> None:
+    store, told = world[kind], metrics.watch_events.labels(kind.value)
+
+    @kopf.on.event(*resource, registry=registry, id=f"watch-{kind.value}")
+    async def take(event: Any, **_: Any) -> None:
+        told.inc()
+        if event["type"] == "DELETED":
+            store.gone(event["object"])
+        else:
+            store.put(event["object"])
+
+
+async def watch(
+    registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, stop: asyncio.Event
+) -> None:
+    """Watch until told to stop; kopf gives up on errors in a watch, so it is started anew."""
+    log = logging.getLogger(__name__)
+    pause_s = 0.5
+    while not stop.is_set():
+        try:
+            await kopf.operator(
+                registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=stop
+            )
+        except Exception as error:
+            log.warning("watching broke off and begins anew", extra={"error": repr(error)})
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, 5.0)
+        else:
+            return
