@@ -62,6 +62,8 @@ class Configuration(Model):
     """How long a pod that was sent to a node counts there before the API server confirms it."""
     hold_limit: Duration = timedelta(seconds=15)
     """How long a free slot is kept for a pod of a tenant that was served less without one taking it."""
+    nodes_to_rank: Annotated[int, Field(ge=2, le=10_000)] | Literal[0] = 11
+    """Of more than 100 open nodes so many, the best, are answered and ranked; 0: all of them."""
     calibration_patience: Duration = timedelta(minutes=30)
     """A stale device that cannot be fresh within this is refused."""
     half_life: Duration = timedelta(minutes=30)

@@ -7,6 +7,11 @@ nodes that kube-scheduler names and puts the reasons in the place where they bel
 - `FailedNodes`: evicting pods could help (the slot is taken), or waiting will (the pod is held back).
 - `FailedAndUnresolvableNodes`: everything else; kube-scheduler need not try preemption there.
 
+Where very many nodes are open, filter answers with those of the least cost alone (`nodes_to_rank`). Above a
+hundred nodes kube-scheduler itself looks at a sample unless it is told otherwise, the first that it meets; this
+is the sample that is worth ranking: eleven costs are told apart by eleven points, and the bytes of hundreds of
+names need not go back and forth.
+
 Slots are kept by the extended resource: kube-scheduler names a node only if a slot is free, and it knows of
 deletions before this process does. So a slot is counted here only where the node offers more of the resource
 than the device has slots, which is so for a moment after slots were taken away.
@@ -22,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from efaas.api.names import SESSION_NAME_ANNOTATION
-from efaas.core.fleet import Answer, Report, points
+from efaas.core.fleet import Answer, Report, cheapest, points
 from efaas.core.placement import Request
 from efaas.core.precedence import Waiting, ahead, contested, overuse
 from efaas_scheduler.reading import PodRecord
@@ -35,6 +40,8 @@ _MOST_REASONS = 100
 _MOST_CLASSES_AHEAD = 50
 """Classes of pods ahead that are looked at, the largest first: a request's time stays bounded."""
 _KEPT_S = 0.05
+RANK_ALL_UP_TO = 100
+"""Open nodes up to which all of them are ranked, as kube-scheduler looks at all up to this number."""
 _Reason = tuple[Report | None, float, str]
 _EMPTY: Mapping[str, str] = {}
 
@@ -44,7 +51,7 @@ class Filtered:
     """Answer of `filter_nodes`."""
 
     nodes: list[str]
-    """Open ones, in the order of the request."""
+    """Open ones, in the order of the request; the best of them if there are very many."""
     failed: dict[str, str]
     unresolvable: dict[str, str]
     held_by: tuple[str, ...] = ()
@@ -57,11 +64,13 @@ class Decider:
     Args:
         known: state; changed only by `expect` and `refused`.
         hold_limit_s: how long a free slot is kept for somebody served less who does not come.
+        nodes_to_rank: of more than `RANK_ALL_UP_TO` open nodes so many are answered; 0: all.
     """
 
-    def __init__(self, known: Known, *, hold_limit_s: float = 15.0) -> None:
+    def __init__(self, known: Known, *, hold_limit_s: float = 15.0, nodes_to_rank: int = 11) -> None:
         self.known = known
         self._hold_limit_s = hold_limit_s
+        self._nodes_to_rank = nodes_to_rank
         self._held_since_s: dict[str, float] = {}
         self._kept: tuple[Request, int, float, Answer] | None = None
         self._reasons: dict[RequestClass, dict[int, _Reason]] = {}
@@ -89,10 +98,14 @@ class Decider:
         open_ = present & open_rows[rows]
         held, held_by = self._held(pod, request, answer, rows, open_, now_s)
         chosen = open_ & ~held
-        nodes = [name for name, good in zip(names, chosen.tolist(), strict=True) if good]
+        indices = np.flatnonzero(chosen)
+        nodes = [names[index] for index in indices.tolist()]
+        if self._nodes_to_rank and len(nodes) > RANK_ALL_UP_TO:
+            best = cheapest(nodes, answer.cost_s[rows[indices]], self._nodes_to_rank)
+            nodes = [nodes[index] for index in sorted(best)]
         failed: dict[str, str] = {}
         unresolvable: dict[str, str] = {}
-        if len(nodes) < len(names):
+        if len(indices) < len(names):
             kept_for = f"slot kept for namespace {held_by[0]}, which was served less" if held_by else ""
             reasons = self._reasons_of(RequestClass.of(request))
             fits = answer.fits

@@ -53,7 +53,11 @@ class Extender:
             prediction_time_s=seconds(configuration.prediction_time),
             calibration_patience_s=seconds(configuration.calibration_patience),
         )
-        self.decider = Decider(self.known, hold_limit_s=seconds(configuration.hold_limit))
+        self.decider = Decider(
+            self.known,
+            hold_limit_s=seconds(configuration.hold_limit),
+            nodes_to_rank=configuration.nodes_to_rank,
+        )
         self.metrics = Metrics()
         self.waker = Waker(self.decider, seconds(configuration.recheck_interval))
         self.server = Server(

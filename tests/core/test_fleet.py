@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efaas.core.fleet import Fleet, Report, at, points
+from efaas.core.fleet import Fleet, Report, at, cheapest, points
 from efaas.core.placement import CircuitShape, DeviceView, Health, Request, refuse, score
 
 LABELS = st.dictionaries(st.sampled_from(["zone", "tier"]), st.sampled_from(["x", "y"]), max_size=2)
@@ -110,6 +111,15 @@ def test_points_keep_the_order_and_the_best_alone_has_ten(costs_s: list[float]):
 def test_up_to_eleven_different_costs_have_different_points(grains: set[int]):
     costs_s = [grain / 1e6 for grain in sorted(grains)]
     assert points(costs_s).tolist() == [10 - rank for rank in range(len(costs_s))]
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(1, 50))
+def test_the_cheapest_are_those_that_sorting_all_would_put_first(grains: list[int], count: int):
+    keys = [f"n{(7 * number) % 41:02}" for number in range(len(grains))]
+    costs_s = np.array(grains) / 1e6
+    found = cheapest(keys, costs_s, count)
+    order = sorted(range(len(keys)), key=lambda index: (grains[index], keys[index]))
+    assert found == order[:count]
 
 
 def test_rounding_noise_is_no_difference_and_a_microsecond_is_one():

@@ -168,6 +168,28 @@ def test_better_gets_more_and_equal_gets_equal_points():
     assert world.decider.prioritize(world.pod("s"), nodes, NOW_S) == [8, 9, 9, 10]
 
 
+@pytest.mark.parametrize(("devices", "answered"), [(100, 100), (101, 11), (300, 11)])
+def test_of_very_many_open_nodes_the_best_are_answered_and_the_others_refused_by_nobody(
+    devices: int, answered: int
+):
+    world = World()
+    waits = {
+        world.device(f"d{number:03}", status={"expectedWaitMilliseconds": (37 * number) % devices}): (
+            37 * number
+        )
+        % devices
+        for number in range(devices)
+    }
+    world.session("h2")
+    pod = world.pod("h2")
+    answer = world.decider.filter_nodes(pod, list(waits), NOW_S)
+    assert sorted(answer.nodes, key=waits.__getitem__) == sorted(waits, key=waits.__getitem__)[:answered]
+    assert (answer.failed, answer.unresolvable) == ({}, {})
+    if answered == 11:
+        points = world.decider.prioritize(pod, answer.nodes, NOW_S)
+        assert sorted(points) == list(range(11))
+
+
 def test_a_burst_is_spread_because_pods_on_their_way_count():
     world = World()
     nodes = [world.device(name) for name in "abc"]
