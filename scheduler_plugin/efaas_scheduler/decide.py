@@ -8,9 +8,9 @@ nodes that kube-scheduler names and puts the reasons in the place where they bel
 - `FailedAndUnresolvableNodes`: everything else; kube-scheduler need not try preemption there.
 
 Where very many nodes are open, filter answers with those of the least cost alone (`nodes_to_rank`). Above a
-hundred nodes kube-scheduler itself looks at a sample unless it is told otherwise, the first that it meets; this
-is the sample that is worth ranking: eleven costs are told apart by eleven points, and the bytes of hundreds of
-names need not go back and forth.
+hundred nodes kube-scheduler itself looks at a sample unless it is told otherwise, the first that it meets;
+this is the sample that is worth ranking: eleven costs are told apart by eleven points, and the bytes of
+hundreds of names need not go back and forth.
 
 Slots are kept by the extended resource: kube-scheduler names a node only if a slot is free, and it knows of
 deletions before this process does. So a slot is counted here only where the node offers more of the resource
