@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from efaas.devices.snapshot import DeviceSnapshot
+from efaas.devices.target import build_target
 from efaas.errors import CircuitError
 from efaas_qpu.engine.messages import Limits
 
 SEED_TRANSPILER = 0x0EFAA5
 _OPTIMIZATION_LEVEL = 2
-_DT_S = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Device:
 
     def __init__(self, known: DeviceSnapshot) -> None:
         self.known = known
-        self.target = build_target(known)
+        self.target = build_target(known, control_flow=True)
         self._passes: Any = None
 
     def route(self, circuit: Any, limits: Limits) -> Routed:
@@ -240,48 +240,6 @@ def delay_us(operation: Any) -> float:
             f"a delay of {operation.duration} {operation.unit} is not supported", place="circuit"
         )
     return length
-
-
-def build_target(snapshot: DeviceSnapshot) -> Any:
-    """The snapshot as a transpiler `Target`; gates that Qiskit does not know are left out."""
-    from qiskit.circuit import Delay, IfElseOp, Measure, Parameter, Reset
-    from qiskit.circuit.library import get_standard_gate_name_mapping
-    from qiskit.transpiler import InstructionProperties, QubitProperties, Target
-
-    target = Target(
-        num_qubits=snapshot.num_qubits,
-        # The device has no sampling grid; the transpiler wants one as soon as a circuit has a delay.
-        dt=_DT_S,
-        qubit_properties=[
-            QubitProperties(t1=qubit.t1_us * 1e-6, t2=qubit.t2_us * 1e-6, frequency=qubit.frequency_ghz * 1e9)
-            for qubit in snapshot.qubits
-        ],
-    )
-    standard = get_standard_gate_name_mapping()
-    by_name: dict[str, dict[tuple[int, ...], Any]] = {}
-    for (name, qubits), gate in sorted(snapshot.gates.items()):
-        by_name.setdefault(name, {})[qubits] = InstructionProperties(
-            duration=gate.length_ns * 1e-9, error=gate.error
-        )
-    for name, properties in by_name.items():
-        gate = standard.get(name)
-        if gate is not None and name not in ("measure", "reset", "delay"):
-            target.add_instruction(gate, properties)
-    places = range(snapshot.num_qubits)
-    target.add_instruction(
-        Measure(),
-        {
-            (place,): InstructionProperties(
-                duration=snapshot.qubits[place].readout_length_ns * 1e-9,
-                error=(snapshot.qubits[place].prob_meas0_prep1 + snapshot.qubits[place].prob_meas1_prep0) / 2,
-            )
-            for place in places
-        },
-    )
-    target.add_instruction(Reset(), {(place,): None for place in places})
-    target.add_instruction(Delay(Parameter("t")), {(place,): None for place in places})
-    target.add_instruction(IfElseOp, name="if_else")
-    return target
 
 
 def _split_measurements(circuit: Any) -> tuple[Any, tuple[tuple[int, int], ...], int, bool]:

@@ -28,6 +28,7 @@ from efaas.devices import (
     load_snapshot,
     snapshot_to_json,
 )
+from efaas.devices.target import build_target
 from efaas.errors import InputError
 
 DEFAULT_DEVICE = "manila-5"
@@ -167,52 +168,6 @@ def _document(
     label = re.sub(r"[^a-z0-9]+", "-", snapshot.name.lower()).strip("-")[:63] or "device"
     device = QPUDevice.model_validate({"metadata": {"name": label}, "spec": spec})
     return device, replace(snapshot, name=label), shipped
-
-
-def build_target(snapshot: DeviceSnapshot) -> Target:
-    """The snapshot as a transpiler's `Target`; gates that Qiskit does not know are left out.
-
-    Dynamic circuits' operations are not in it: the primitives take measurements and resets, no control flow.
-    """
-    from qiskit.circuit import Delay, Measure, Parameter, Reset
-    from qiskit.circuit.library import get_standard_gate_name_mapping
-    from qiskit.transpiler import InstructionProperties, QubitProperties
-
-    def finite(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
-    target = Target(
-        num_qubits=snapshot.num_qubits,
-        qubit_properties=[
-            QubitProperties(
-                t1=finite(qubit.t1_us * 1e-6),
-                t2=finite(qubit.t2_us * 1e-6),
-                frequency=qubit.frequency_ghz * 1e9 or None,
-            )
-            for qubit in snapshot.qubits
-        ],
-    )
-    standard = get_standard_gate_name_mapping()
-    by_name: dict[str, dict[tuple[int, ...], InstructionProperties]] = {}
-    for (name, qubits), gate in sorted(snapshot.gates.items()):
-        by_name.setdefault(name, {})[qubits] = InstructionProperties(
-            duration=gate.length_ns * 1e-9, error=gate.error
-        )
-    for name, properties in by_name.items():
-        if name in standard and name not in ("measure", "reset", "delay"):
-            target.add_instruction(standard[name], properties)
-    places = range(snapshot.num_qubits)
-    readout = {
-        (place,): InstructionProperties(
-            duration=snapshot.qubits[place].readout_length_ns * 1e-9,
-            error=(snapshot.qubits[place].prob_meas0_prep1 + snapshot.qubits[place].prob_meas1_prep0) / 2,
-        )
-        for place in places
-    }
-    target.add_instruction(Measure(), readout)
-    target.add_instruction(Reset(), {(place,): None for place in places})
-    target.add_instruction(Delay(Parameter("t")), {(place,): None for place in places})
-    return target
 
 
 _LONG_US = 1e6

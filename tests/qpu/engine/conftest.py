@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from efaas_qpu.engine.device import build_target
 from efaas_qpu.engine.engine import Engine
 from efaas_qpu.engine.messages import Configuration, Limits
 from qiskit import QuantumCircuit, qpy
@@ -20,6 +19,7 @@ from qiskit_aer.noise import NoiseModel
 from qiskit_aer.noise.device import basic_device_gate_errors
 
 from efaas.devices import DeviceSnapshot, load_snapshot
+from efaas.devices.target import build_target
 
 
 def _qpy(circuit: QuantumCircuit) -> bytes:
@@ -87,7 +87,7 @@ def _public_probabilities(
     noise_model = NoiseModel(basis_gates=list(snapshot.basis_gates))
     channels: dict[tuple[str, tuple[int, ...]], Any] = {}
     dropped: dict[tuple[str, tuple[int, ...]], float] = {}
-    for name, qubits, error in basic_device_gate_errors(target=build_target(small)):
+    for name, qubits, error in basic_device_gate_errors(target=build_target(small, control_flow=True)):
         noise_model.add_quantum_error(error, name, qubits)
         if not model:
             channels[name, tuple(qubits)] = _channel(
