@@ -32,3 +32,6 @@ never of QPUDevices."""
 
 ADMISSION_GATE: Final = f"{GROUP}/admission"
 """Scheduling gate that holds a runner pod until it is its turn."""
+
+WEIGHT_LABEL: Final = f"{GROUP}/weight"
+"""On a Namespace: its weight among all in the order of admission, a whole number from 1 to 1000."""

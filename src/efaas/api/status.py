@@ -134,6 +134,8 @@ class VQASessionStatus(Model):
     """When its first runner started, RFC 3339."""
     finished_at: Timestamp | None = None
     """When it ended, RFC 3339."""
+    record: Annotated[str, Field(max_length=16_384)] = ""
+    """What the operator keeps to go on after a restart: JSON of its own, not for others to read or write."""
 
 
 class CalibrationState(Model):
