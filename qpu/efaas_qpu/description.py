@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from itertools import islice
 
 from efaas.api.wire import qpu_pb2 as wire
 from efaas_qpu.host import QpuHost
@@ -13,6 +15,12 @@ _TYPICAL_QUBITS = 4
 
 _WARM_NAMED = 256
 """Warm circuits that are named."""
+
+_CHARGED_NAMED = 512
+"""Sessions whose charges are told without being asked for: those heard of last."""
+
+_CHARGED_ASKED = 4096
+"""Sessions whose charges are told when they are asked for."""
 
 
 def duty_cycle(host: QpuHost) -> float:
@@ -33,13 +41,19 @@ def condition(host: QpuHost) -> str:
     return "Ready" if host.worker else "WorkerStarting"
 
 
-def describe(host: QpuHost) -> wire.DeviceState:
-    """The answer to Describe."""
+def describe(host: QpuHost, asked: Iterable[str] = (), *, everything: bool = True) -> wire.DeviceState:
+    """The answer to Describe.
+
+    Args:
+        host: of the device.
+        asked: sessions whose charges are told in any case.
+        everything: whether who asks may hear of sessions.
+    """
     state, driver, living, offer = host.ledger.state, host.driver, host.living, host.offer
     outlook, starts = driver.outlook(), living.starts
     errors, growth = living.errors, living.drifting.growth()
     warm = host.warm_circuits()
-    return wire.DeviceState(
+    described = wire.DeviceState(
         device=host.device,
         snapshot=host.snapshot,
         qubits=host.qubits,
@@ -52,7 +66,6 @@ def describe(host: QpuHost) -> wire.DeviceState:
         calibrating_s=state.calibrating_s,
         duty_cycle=duty_cycle(host),
         worker=host.worker,
-        sessions=[_describe_session(host, session) for session in host.sessions.values()],
         slots=offer.slots,
         slots_used=len(host.sessions),
         availability=host.availability,
@@ -71,7 +84,7 @@ def describe(host: QpuHost) -> wire.DeviceState:
         one_qubit_drift_per_s=growth.one_qubit_per_s,
         two_qubit_drift_per_s=growth.two_qubit_per_s,
         readout_drift_per_s=growth.readout_per_s,
-        warm_circuits=warm[:_WARM_NAMED],
+        warm_circuits=list(warm)[:_WARM_NAMED],
         warm_circuit_count=len(warm),
         cold_starts=starts.cold,
         cold_start_s=starts.cold_s,
@@ -80,6 +93,35 @@ def describe(host: QpuHost) -> wire.DeviceState:
         prepared_ahead=starts.ahead,
         true_two_qubit_error=living.true_two_qubit_error(driver.clock.now_s()),
     )
+    if everything:
+        described.sessions.extend(_describe_session(host, session) for session in host.sessions.values())
+        described.charges.extend(_charges(host, asked))
+        described.warm.extend(
+            wire.WarmCircuit(handle=handle, epoch=living.layout_epoch, sessions=sessions)
+            for handle, sessions in list(warm.items())[:_WARM_NAMED]
+        )
+    return described
+
+
+def _charges(host: QpuHost, asked: Iterable[str]) -> list[wire.SessionCharge]:
+    """What sessions are charged: open ones, those heard of last, and those asked for, as far as known."""
+    known = host.ledger.state.sessions
+    names = dict.fromkeys(host.sessions)
+    names.update(dict.fromkeys(islice(reversed(known), _CHARGED_NAMED)))
+    names.update(dict.fromkeys(islice(asked, _CHARGED_ASKED)))
+    return [
+        wire.SessionCharge(
+            session=name,
+            uid=known[name].uid,
+            lease_epoch=known[name].lease_epoch,
+            jobs_done=known[name].jobs_done,
+            shots=known[name].shots,
+            qpu_s=known[name].qpu_s,
+            last_job_at_s=known[name].last_job_at_s,
+        )
+        for name in names
+        if name in known
+    ]
 
 
 def calibrations(host: QpuHost, limit: int) -> wire.CalibrationHistory:

@@ -26,6 +26,7 @@ from efaas.core.drift_trace import DriftTrace
 from efaas.devices import DeviceSnapshot
 from efaas.errors import InputError
 from efaas.journal import open_journal
+from efaas.journal.remote import GatewayUnavailable
 from efaas_qpu.authentication import Authenticator
 from efaas_qpu.configuration import drifting_device, machine_for, offer_of
 from efaas_qpu.description import refresh_gauges
@@ -35,7 +36,7 @@ from efaas_qpu.gateway import GatewayLink
 from efaas_qpu.host import QpuHost
 from efaas_qpu.ledger import DurableLedger
 from efaas_qpu.limits import ServerLimits
-from efaas_qpu.listening import listen, serving
+from efaas_qpu.listening import certificate, listen, listen_for_probes, serving
 from efaas_qpu.metrics import Metrics
 from efaas_qpu.serve import Options, address
 
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 _SYNC_EVERY_S = 0.5
 _PARENT_EVERY_S = 0.25
+_GATEWAY_AGAIN_S = 1.0
 
 
 async def serve_device(
@@ -72,7 +74,8 @@ async def serve_device(
         OSError: the log could not be written.
     """
     async with contextlib.AsyncExitStack() as stack:
-        ledger = DurableLedger(open_journal(options.data / "log", "device", device.name, None), limits)
+        # Nothing listens before the log was read: who finds the server ready finds it knowing its past.
+        ledger = await _read_log(options, device, limits)
         stack.callback(ledger.close)
         metrics = Metrics()
         host = QpuHost(
@@ -92,8 +95,12 @@ async def serve_device(
             metrics=metrics,
         )
         metrics_address = _serve_metrics(metrics, options.metrics_listen)
-        server, health, port = await listen(host, options.listen)
+        tls = certificate(options.tls_certificate, options.tls_key)
+        server, health, port = await listen(host, options.listen, tls)
         stack.push_async_callback(server.stop, 1.0)
+        if options.health_listen is not None:
+            probed = await listen_for_probes(health, options.health_listen)
+            stack.push_async_callback(probed.stop, None)
         if options.address_file is not None:
             endpoint = f"{address(options.listen, '--listen')[0]}:{port}"
             said = {
@@ -124,6 +131,29 @@ async def serve_device(
             syncing.result()
         await health.enter_graceful_shutdown()
         await host.drain()
+
+
+async def _read_log(options: Options, device: QPUDevice, limits: ServerLimits) -> DurableLedger:
+    """Read the log, from the gateway if it keeps it; while the gateway is away, it is waited for.
+
+    Raises:
+        EfaasError: the log is damaged, or belongs to a newer server.
+    """
+
+    def read() -> DurableLedger:
+        journal = open_journal(options.data / "log", "device", device.name, None)
+        try:
+            return DurableLedger(journal, limits)
+        except BaseException:
+            journal.close()
+            raise
+
+    while True:
+        try:
+            return await asyncio.to_thread(read)
+        except GatewayUnavailable as error:
+            logger.warning("the log cannot be read yet: %s", error)
+            await asyncio.sleep(_GATEWAY_AGAIN_S)
 
 
 def write_address(path: Path, said: Mapping[str, object]) -> None:

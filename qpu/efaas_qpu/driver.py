@@ -155,6 +155,7 @@ class DeviceDriver:
             return
         entry, self.entry = self.entry, Entry(0.0)
         entry.clock_s = self.clock.now_s()
+        entry.wall_s = round(time.time(), 3) if entry.kept else 0.0
         compactions = self._ledger.compactions
         self._ledger.commit(entry)
         self._metrics.log_compactions.inc(self._ledger.compactions - compactions)

@@ -22,12 +22,12 @@ from efaas.core.identity import BLOCK_SHOTS
 from efaas.core.qpu import messages as core
 from efaas.devices.drifting import DriftingDevice
 from efaas.errors import EfaasError
-from efaas_qpu.authentication import Authenticator, OpenDoor
+from efaas_qpu.authentication import Authenticator, NotAdmitted, OpenDoor
 from efaas_qpu.configuration import Offer
 from efaas_qpu.driver import DeviceDriver, Machine
 from efaas_qpu.engine.messages import Prepared, WorkerFailed
 from efaas_qpu.jobs import LiveJob, live_job, queued_message
-from efaas_qpu.ledger import DurableLedger
+from efaas_qpu.ledger import DurableLedger, Known, Lease, is_another
 from efaas_qpu.limits import ServerLimits
 from efaas_qpu.living import Engine, LivingDevice
 from efaas_qpu.metrics import Metrics
@@ -118,10 +118,15 @@ class QpuHost:
         Raises:
             Refused: the token does not admit to that.
         """
-        if not await self._authenticator.admits("", token):
-            raise Refused(
-                wire.UNAUTHENTICATED, "the token does not admit to the device", place="authorization"
-            )
+        try:
+            await self._authenticator.keeper(token)
+        except NotAdmitted as reason:
+            raise _refusal(reason, "authorization") from None
+
+    @property
+    def tells_everyone(self) -> bool:
+        """Whether anyone who reaches the server may hear of sessions."""
+        return self._authenticator.tells_everyone
 
     def calibrate(self) -> None:
         """A person wants a full calibration."""
@@ -144,11 +149,13 @@ class QpuHost:
         Raises:
             Refused: wrong token, older lease epoch, another seed than before, or no room; ends the stream.
         """
-        if not await self._authenticator.admits(hello.session, hello.token):
-            raise Refused(wire.UNAUTHENTICATED, "the token does not admit this session", place="hello.token")
+        try:
+            uid = await self._authenticator.session(hello.session, hello.lease_epoch, hello.token)
+        except NotAdmitted as reason:
+            raise _refusal(reason, "hello.token") from None
         if self.is_draining:
             raise Refused(wire.DRAINING, "the server is about to end; connect again later", retry=True)
-        known = self.ledger.state.sessions.get(hello.session)
+        known = self._known(hello.session, uid)
         if known is not None and hello.lease_epoch < known.lease_epoch:
             raise Refused(
                 wire.FENCED,
@@ -163,7 +170,7 @@ class QpuHost:
             )
         session = self._take_in(hello, outlet)
         if known is None or (known.seed, known.lease_epoch) != (hello.seed, hello.lease_epoch):
-            self.driver.entry.sessions[session.name] = (hello.seed, hello.lease_epoch)
+            self.driver.entry.sessions[session.name] = Lease(hello.seed, hello.lease_epoch, uid)
         welcome = wire.Welcome(
             device=self.device,
             qubits=self.qubits,
@@ -185,6 +192,61 @@ class QpuHost:
             )
         )
         return session
+
+    def _known(self, name: str, uid: str) -> Known | None:
+        """What is remembered of a session; of another one that had its name, everything ends here."""
+        known = self.ledger.state.sessions.get(name)
+        if known is not None and is_another(known, uid):
+            self.end_session(name)
+            return None
+        return known
+
+    def fence(self, name: str, lease_epoch: int, uid: str) -> int:
+        """Refuse a session's lease epochs up to this one from now on, and end the stream that has one.
+
+        Its jobs stay: they are the next runner's.
+
+        Args:
+            name: ``namespace/name``.
+            lease_epoch: the last one that is refused.
+            uid: of its object; empty if it does not matter.
+
+        Returns:
+            The least epoch that is not refused.
+        """
+        known = self._known(name, uid)
+        least = max(known.lease_epoch if known else 0, lease_epoch + 1)
+        if known is None or known.lease_epoch != least:
+            self.driver.entry.sessions[name] = Lease(None, least, uid)
+            self.driver.commit()
+        session = self.sessions.get(name)
+        if session is not None and session.lease_epoch < least and session.outlet is not None:
+            last_word = Refused(
+                wire.FENCED, f"lease epochs below {least} were shut out", place="hello.lease_epoch"
+            )
+            session.outlet.end(last_word.to_wire())
+        return least
+
+    def end_session(self, name: str) -> int:
+        """A session is over: its jobs end, the running one after its slice; its stream ends.
+
+        Returns:
+            Number of jobs that will never have a result.
+        """
+        jobs = [live for live in self.driver.jobs.values() if live.job.session == name]
+        for live in jobs:
+            if live.holds_device or live.unclaimed is not None:
+                live.cancelled = True
+                self.driver.feed(core.JobCancelled(self.driver.clock.now_s(), live.job.id))
+                if live.unclaimed is not None:
+                    self.driver.drop(live, "cancelled")
+        session = self.sessions.get(name)
+        if session is not None:
+            outlet = session.outlet
+            self.close_session(session)
+            if outlet is not None:
+                outlet.end(Refused(wire.FENCED, "the session is over", place="hello.session").to_wire())
+        return sum(live.unclaimed is None for live in jobs)
 
     def _take_in(self, hello: Hello, outlet: Outlet) -> Session:
         session = self.sessions.get(hello.session)
@@ -287,15 +349,14 @@ class QpuHost:
                 if session.circuits.get(handle) is old:
                     session.circuits[handle] = new
 
-    def warm_circuits(self) -> list[str]:
-        """Handles of circuits that open sessions registered and that are ready for the present layout."""
-        handles = {
-            handle
-            for session in self.sessions.values()
-            for handle, prepared in session.circuits.items()
-            if prepared.handle == self.living.plan(handle)
-        }
-        return sorted(handles)
+    def warm_circuits(self) -> dict[str, list[str]]:
+        """Circuits that are ready for the present layout, and the open sessions that registered each."""
+        warm: dict[str, list[str]] = {}
+        for session in self.sessions.values():
+            for handle, prepared in session.circuits.items():
+                if prepared.handle == self.living.plan(handle):
+                    warm.setdefault(handle, []).append(session.name)
+        return dict(sorted(warm.items()))
 
     async def register_observable(self, session: Session, observable: Observable) -> None:
         """Prepare an observable and answer.
@@ -441,6 +502,11 @@ class QpuHost:
                 session.absence.cancel()
             if session.outlet is not None:
                 session.outlet.end(last_word)
+
+
+def _refusal(reason: NotAdmitted, place: str) -> Refused:
+    code = wire.FENCED if reason.fenced else wire.UNAUTHENTICATED
+    return Refused(code, reason.message, place=place, retry=reason.retry)
 
 
 def _registered(handle: str, prepared: Prepared) -> wire.CircuitRegistered:

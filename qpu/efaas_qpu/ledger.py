@@ -110,6 +110,27 @@ class Known:
     jobs_done: int = 0
     shots: int = 0
     qpu_s: float = 0.0
+    uid: str = ""
+    """Of its VQASession; empty outside of a cluster. Another one is another session of the same name."""
+    last_job_at_s: float = 0.0
+    """When its last job ended, wall seconds since 1970; 0: unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may speak for a session from now on."""
+
+    seed: int | None
+    """Of its shots; None: as it was."""
+    epoch: int
+    """The least lease epoch that is not refused."""
+    uid: str = ""
+    """Of the VQASession; empty: as it was. Another one than before begins the session's books anew."""
+
+
+def is_another(known: Known, uid: str) -> bool:
+    """Whether a VQASession is not the one that is known by its name."""
+    return bool(uid and known.uid and uid != known.uid)
 
 
 @dataclass(slots=True)
@@ -121,8 +142,8 @@ class Entry:
     kept: list[Kept] = field(default_factory=list)
     freed: list[str] = field(default_factory=list)
     """Ids of results that need not be kept any more."""
-    sessions: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """(seed, lease epoch) of sessions that said hello."""
+    sessions: dict[str, Lease] = field(default_factory=dict)
+    """Leases of sessions that said hello or were fenced."""
     calibration: CalibrationRecord | None = None
     busy_s: float = 0.0
     """Device seconds of shots."""
@@ -130,6 +151,8 @@ class Entry:
     """Device seconds of calibration."""
     held_ns: int = 0
     """Whole nanoseconds for which the device was held, for whatever."""
+    wall_s: float = 0.0
+    """When the jobs whose results are kept ended, wall seconds since 1970; 0: not told."""
 
     def must_be_written(self) -> bool:
         """Whether anyone may hear of it only when it is in the log."""
@@ -167,7 +190,8 @@ class Ledger:
         """Results by job id, oldest first."""
         self.kept_bytes = 0
         self._kept_of: dict[str, int] = {}
-        self._charged: OrderedDict[str, None] = OrderedDict()
+        self._charged: OrderedDict[str, str] = OrderedDict()
+        """Session by key of a charge; empty: nobody's, or not known any more."""
 
     def is_charged(self, key: str) -> bool:
         """Whether a charge with this key was booked."""
@@ -184,16 +208,21 @@ class Ledger:
         if entry.calibration is not None:
             self.history.append(PastCalibration.of(entry.calibration))
             self._measure(entry.calibration.measured)
-        for name, (seed, lease_epoch) in entry.sessions.items():
-            self._remember(
-                name, replace(self.sessions.get(name, Known()), seed=seed, lease_epoch=lease_epoch)
-            )
+        for name, lease in entry.sessions.items():
+            self._lease(name, lease)
         for booking in entry.bookings:
             self._book(booking)
         for kept in entry.kept:
             self._keep(kept)
             known = self.sessions.get(kept.session, Known())
-            self._remember(kept.session, replace(known, jobs_done=known.jobs_done + 1))
+            self._remember(
+                kept.session,
+                replace(
+                    known,
+                    jobs_done=known.jobs_done + 1,
+                    last_job_at_s=max(known.last_job_at_s, entry.wall_s),
+                ),
+            )
         for job_id in entry.freed:
             self._free(job_id)
 
@@ -210,6 +239,25 @@ class Ledger:
                 break
         self.epochs = kept[::-1]
 
+    def _lease(self, name: str, lease: Lease) -> None:
+        known = self.sessions.get(name, Known())
+        if is_another(known, lease.uid):
+            # Its jobs may have the ids of those of the one before: neither results nor charges are shared.
+            for kept in [kept for kept in self.kept.values() if kept.session == name]:
+                self._free(kept.job_id)
+            for key in [key for key, session in self._charged.items() if session == name]:
+                del self._charged[key]
+            known = Known()
+        self._remember(
+            name,
+            replace(
+                known,
+                seed=known.seed if lease.seed is None else lease.seed,
+                lease_epoch=lease.epoch,
+                uid=lease.uid or known.uid,
+            ),
+        )
+
     def _remember(self, name: str, known: Known) -> None:
         self.sessions[name] = known
         self.sessions.move_to_end(name)
@@ -220,7 +268,7 @@ class Ledger:
     def _book(self, booking: Booking) -> None:
         if booking.key in self._charged:
             return
-        self._charged[booking.key] = None
+        self._charged[booking.key] = booking.session or ""
         while len(self._charged) > self._limits.charge_keys:
             self._charged.popitem(last=False)
         self.uses.add(booking.session, booking.what, whole_ns(booking.qpu_s), booking.shots)
@@ -268,7 +316,16 @@ class Ledger:
                 "unbilled_s": self.unbilled_s,
                 "uses": self.uses.to_json(),
                 "sessions": [
-                    [name, known.seed, known.lease_epoch, known.jobs_done, known.shots, known.qpu_s]
+                    [
+                        name,
+                        known.seed,
+                        known.lease_epoch,
+                        known.jobs_done,
+                        known.shots,
+                        known.qpu_s,
+                        known.uid,
+                        known.last_job_at_s,
+                    ]
                     for name, known in self.sessions.items()
                 ],
             }
@@ -277,7 +334,7 @@ class Ledger:
             yield {"epoch": epoch.to_json()}
         if self.history:
             yield {"calibrations": [_past_to_record(past) for past in self.history]}
-        keys = list(self._charged)
+        keys = [[key, session] for key, session in self._charged.items()]
         for first in range(0, len(keys), 1000):
             yield {"charged": keys[first : first + 1000]}
         for kept in self.kept.values():
@@ -299,7 +356,10 @@ class Ledger:
         elif "calibrations" in record:
             self.history.extend(_past_from_record(past) for past in record["calibrations"])
         elif "charged" in record:
-            self._charged.update(dict.fromkeys(record["charged"]))
+            # Logs of earlier versions hold keys without their sessions.
+            for item in record["charged"]:
+                key, session = (item, "") if isinstance(item, str) else item
+                self._charged[key] = session
         elif "kept" in record:
             self._keep(_kept_from_record(record["kept"]))
         else:
@@ -353,7 +413,9 @@ def entry_to_record(entry: Entry) -> dict[str, Any]:
     if entry.freed:
         record["freed"] = entry.freed
     if entry.sessions:
-        record["sessions"] = {name: list(values) for name, values in entry.sessions.items()}
+        record["sessions"] = {
+            name: [lease.seed, lease.epoch, lease.uid] for name, lease in entry.sessions.items()
+        }
     if entry.calibration:
         done = entry.calibration
         record["calibration"] = [done.measured.to_json(), done.busy_s, done.session, done.reason]
@@ -363,6 +425,8 @@ def entry_to_record(entry: Entry) -> dict[str, Any]:
         record["calibrating_s"] = entry.calibrating_s
     if entry.held_ns:
         record["held_ns"] = entry.held_ns
+    if entry.wall_s:
+        record["wall_s"] = entry.wall_s
     return record
 
 
@@ -373,11 +437,12 @@ def entry_from_record(record: Mapping[str, Any]) -> Entry:
         bookings=[Booking(*values) for values in record.get("bookings", ())],
         kept=[_kept_from_record(values) for values in record.get("results", ())],
         freed=list(record.get("freed", ())),
-        sessions={name: (seed, epoch) for name, (seed, epoch) in record.get("sessions", {}).items()},
+        sessions={name: Lease(*values) for name, values in record.get("sessions", {}).items()},
         calibration=_calibration_from_record(record["calibration"]) if "calibration" in record else None,
         busy_s=record.get("busy_s", 0.0),
         calibrating_s=record.get("calibrating_s", 0.0),
         held_ns=record.get("held_ns", 0),
+        wall_s=record.get("wall_s", 0.0),
     )
 
 

@@ -28,6 +28,7 @@ PROTOCOL = 1
 _SESSION = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)/([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _JOB_ID = re.compile(r"[0-9]{1,20}-[0-9a-f]{32}")
+_UID = re.compile(r"[-0-9a-zA-Z]{0,64}")
 _PAULI = re.compile(r"[IXYZ]+")
 _KINDS = {wire.LOOP: JobKind.LOOP, wire.BATCH: JobKind.BATCH, wire.SPECULATIVE: JobKind.SPECULATIVE}
 _LONGEST_AGE_S = 1e10
@@ -90,6 +91,15 @@ class Hello:
     seed: int
     weight: int
     max_calibration_age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A runner is to be shut out."""
+
+    session: str
+    lease_epoch: int
+    uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,3 +374,29 @@ def _submission(submit: wire.Submit, session: str, limits: ServerLimits) -> Subm
         per_shot=submit.per_shot,
         cpu_s=submit.cpu_s,
     )
+
+
+def session_name(text: str) -> str:
+    """A session's name, checked.
+
+    Raises:
+        Refused: it is none.
+    """
+    if _SESSION.fullmatch(text) is None:
+        raise Refused(
+            wire.BAD_MESSAGE, f"{text[:80]!r} is not namespace/name, two DNS labels", place="session"
+        )
+    return text
+
+
+def decode_fence(asked: wire.FenceRequest) -> Fence:
+    """A fence, checked.
+
+    Raises:
+        Refused: a field of it cannot be.
+    """
+    if asked.lease_epoch >= 2**63 - 1:
+        raise Refused(wire.BAD_MESSAGE, f"{asked.lease_epoch} is not below 2^63 - 1", place="lease_epoch")
+    if _UID.fullmatch(asked.uid) is None:
+        raise Refused(wire.BAD_MESSAGE, f"{asked.uid[:80]!r} is no UID", place="uid")
+    return Fence(session_name(asked.session), asked.lease_epoch, asked.uid)

@@ -38,6 +38,17 @@ class Options:
     token_file: Path | None = None
     metrics_listen: str | None = None
     with_parent: bool = False
+    kubernetes: str | None = None
+    """``in-cluster`` or the API server's URL: it reviews tokens."""
+    audience: str = "efaas-qpu"
+    kubernetes_token_file: Path | None = None
+    kubernetes_ca_file: Path | None = None
+    keeper_account: str = ""
+    """``namespace:name`` of the service account that keeps the device."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    health_listen: str | None = None
+    """Where probes find the health service without TLS."""
 
 
 def read_device(path: Path) -> tuple[QPUDevice, DeviceSnapshot]:
@@ -106,6 +117,31 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def authenticator_for(options: Options) -> Authenticator:
+    """Who decides about tokens: Kubernetes, a token in a file, or nobody where only this machine comes in.
+
+    Raises:
+        InputError: the options do not go together, or what they name cannot be read.
+    """
+    listen_host, _ = address(options.listen, "--listen")
+    if options.kubernetes is not None and options.token_file is not None:
+        raise InputError("goes with no --kubernetes; give one of them", place="--token-file")
+    if options.kubernetes is not None:
+        from efaas_qpu.kubernetes import ClusterAuthenticator, api_server
+
+        server = api_server(options.kubernetes, options.kubernetes_token_file, options.kubernetes_ca_file)
+        return ClusterAuthenticator(server, options.audience, options.keeper_account)
+    if options.token_file is not None:
+        return token_from_file(options.token_file)
+    if not is_loopback(listen_host):
+        raise InputError(
+            f"{options.listen} can be reached from other machines; give --kubernetes or a --token-file, or"
+            " use 127.0.0.1",
+            place="--listen",
+        )
+    return OpenDoor()
+
+
 async def serve(options: Options, limits: ServerLimits | None = None) -> None:
     """Serve one device until told to end.
 
@@ -115,15 +151,7 @@ async def serve(options: Options, limits: ServerLimits | None = None) -> None:
     """
     device, snapshot = read_device(options.device)
     trace = read_trace(options.device, device, snapshot)
-    listen_host, _ = address(options.listen, "--listen")
-    authenticator: Authenticator = OpenDoor()
-    if options.token_file is not None:
-        authenticator = token_from_file(options.token_file)
-    elif not is_loopback(listen_host):
-        raise InputError(
-            f"{options.listen} can be reached from other machines; give a --token-file or use 127.0.0.1",
-            place="--listen",
-        )
+    authenticator = authenticator_for(options)
     simulation = device.spec.simulation
     engine = EngineProcess(snapshot, noisy=simulation.noise is Noise.DEVICE, method=simulation.method.value)
     starting = asyncio.create_task(engine.start())

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import grpc
@@ -37,6 +38,8 @@ from efaas_qpu.requests import (
     Request,
     Submission,
     decode,
+    decode_fence,
+    session_name,
 )
 from efaas_qpu.sessions import Session
 
@@ -45,6 +48,7 @@ logger = logging.getLogger(__name__)
 SERVICE = "efaas.qpu.v1alpha1.Qpu"
 
 Asked = TypeVar("Asked", bound=Message)
+Checked = TypeVar("Checked")
 
 _FLUSH_S = 1.0
 """Wall seconds that a client has to read what it was sent before its stream ends."""
@@ -127,12 +131,25 @@ class QpuService:
             "Calibrations": grpc.unary_unary_rpc_method_handler(self.calibrations),
             "Calibrate": grpc.unary_unary_rpc_method_handler(self.calibrate),
             "Cordon": grpc.unary_unary_rpc_method_handler(self.cordon),
+            "Fence": grpc.unary_unary_rpc_method_handler(self.fence),
+            "CloseSession": grpc.unary_unary_rpc_method_handler(self.close_session),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
-    async def describe(self, request: bytes, context: Any) -> bytes:  # noqa: ARG002
-        """The device as it is now."""
-        return describe(self._host).SerializeToString()
+    async def describe(self, request: bytes, context: Any) -> bytes:
+        """The device as it is now; of sessions only to who may hear of them."""
+        try:
+            asked = wire.DescribeRequest.FromString(request)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "this is no DescribeRequest")
+            raise AssertionError("abort raises") from None
+        everything = self._host.tells_everyone
+        token = _bearer(context)
+        if not everything and token:
+            with contextlib.suppress(Refused):
+                await self._host.admit_keeper(token)
+                everything = True
+        return describe(self._host, asked.sessions, everything=everything).SerializeToString()
 
     async def calibrations(self, request: bytes, context: Any) -> bytes:
         """What past calibrations found."""
@@ -156,17 +173,42 @@ class QpuService:
         self._host.cordon(asked.availability)
         return wire.CordonAnswer(availability=self._host.availability).SerializeToString()
 
+    async def fence(self, request: bytes, context: Any) -> bytes:
+        """Shut a runner out; answered when that is on disk."""
+        asked = await self._checked(decode_fence, wire.FenceRequest, request, context)
+        least = self._host.fence(asked.session, asked.lease_epoch, asked.uid)
+        await asyncio.to_thread(self._host.ledger.flush)
+        return wire.FenceAnswer(least_epoch=least).SerializeToString()
+
+    async def close_session(self, request: bytes, context: Any) -> bytes:
+        """A session is over."""
+
+        def checked(asked: wire.CloseSessionRequest) -> str:
+            return session_name(asked.session)
+
+        name = await self._checked(checked, wire.CloseSessionRequest, request, context)
+        return wire.CloseSessionAnswer(jobs=self._host.end_session(name)).SerializeToString()
+
+    async def _checked(
+        self, check: Callable[[Asked], Checked], kind: type[Asked], request: bytes, context: Any
+    ) -> Checked:
+        """A request of who keeps the device, with values that can be; anything else ends the call."""
+        asked = await self._from_keeper(kind, request, context)
+        try:
+            return check(asked)
+        except Refused as refusal:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{refusal.place}: {refusal.message}")
+            raise AssertionError("abort raises") from None
+
     async def _from_keeper(self, kind: type[Asked], request: bytes, context: Any) -> Asked:
         """Decode a request of who keeps the device; anything else ends the call."""
-        token = ""
-        for name, value in context.invocation_metadata() or ():
-            if name == "authorization" and str(value).startswith("Bearer "):
-                token = str(value).removeprefix("Bearer ").strip()
         try:
-            await self._host.admit_keeper(token[:LONGEST_TOKEN])
+            await self._host.admit_keeper(_bearer(context))
             return kind.FromString(request)
         except Refused as refusal:
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, refusal.message)
+            unavailable = grpc.StatusCode.UNAVAILABLE
+            code = unavailable if refusal.retry else grpc.StatusCode.UNAUTHENTICATED
+            await context.abort(code, refusal.message)
         except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"this is no {kind.__name__}")
         raise AssertionError("abort raises")
@@ -266,6 +308,15 @@ class QpuService:
             case Hello():
                 raise AssertionError("decode lets one hello through")
         return True
+
+
+def _bearer(context: Any) -> str:
+    """The token of a call's metadata; empty if it has none."""
+    token = ""
+    for name, value in context.invocation_metadata() or ():
+        if name == "authorization" and str(value).startswith("Bearer "):
+            token = str(value).removeprefix("Bearer ").strip()
+    return token[:LONGEST_TOKEN]
 
 
 def _go_on(refusal: Refused, outlet: StreamOutlet) -> bool:

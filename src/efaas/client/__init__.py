@@ -16,6 +16,7 @@ from efaas.client.connection import QpuConnection, QpuJob
 from efaas.client.exchange import Exchange, SessionIdentity, submit_message
 from efaas.client.results import CircuitInfo, DeviceInfo, Evaluation, JobResult, Timing
 from efaas.client.stream import JobListener, QpuStream, StreamJob
+from efaas.client.trust import Trust
 
 __all__ = [
     "CircuitInfo",
@@ -30,5 +31,6 @@ __all__ = [
     "SessionIdentity",
     "StreamJob",
     "Timing",
+    "Trust",
     "submit_message",
 ]

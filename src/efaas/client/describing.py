@@ -20,7 +20,9 @@ import grpc.aio
 from efaas.api.wire import qpu_pb2 as wire
 from efaas.api.wire import qpu_pb2_grpc
 from efaas.client.connection import shared_loop
+from efaas.client.trust import Trust, open_channel
 from efaas.core.placement import DeviceView, Health
+from efaas.errors import QpuUnavailable
 
 ANSWER_S = 1.0
 """Wall seconds that a server has for its answer."""
@@ -77,9 +79,14 @@ def description_from_wire(state: wire.DeviceState, name: str, at_s: float) -> De
 
 
 class Describer:
-    """Asks several servers at once, for blocking callers; keeps one light channel to each address."""
+    """Asks several servers at once, for blocking callers; keeps one light channel to each address.
 
-    def __init__(self) -> None:
+    Args:
+        trusts: which certificates servers must show, by device name; those not named are spoken to plainly.
+    """
+
+    def __init__(self, trusts: Mapping[str, Trust] | None = None) -> None:
+        self._trusts = dict(trusts or {})
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     def ask(self, endpoints: Mapping[str, str]) -> dict[str, Description]:
@@ -106,9 +113,13 @@ class Describer:
     async def _ask_one(self, name: str, endpoint: str) -> Description | None:
         channel = self._channels.get(endpoint)
         if channel is None:
-            channel = self._channels[endpoint] = grpc.aio.insecure_channel(
-                endpoint, options=(("grpc.use_local_subchannel_pool", 1),)
-            )
+            try:
+                channel = open_channel(
+                    endpoint, self._trusts.get(name), (("grpc.use_local_subchannel_pool", 1),)
+                )
+            except QpuUnavailable:
+                return None
+            self._channels[endpoint] = channel
         stub = qpu_pb2_grpc.QpuStub(channel)  # type: ignore[no-untyped-call]
         try:
             state = await stub.Describe(wire.DescribeRequest(), timeout=ANSWER_S)

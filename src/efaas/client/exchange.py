@@ -28,6 +28,7 @@ from efaas.client.results import (
     evaluation_from_wire,
     result_from_wire,
 )
+from efaas.client.trust import Trust
 from efaas.core.identity import circuit_digest, job_id, observable_digest
 from efaas.core.qpu.messages import JobKind
 from efaas.errors import (
@@ -64,6 +65,8 @@ class SessionIdentity:
     """Fair-share weight."""
     max_calibration_age_s: float = 0.0
     """Device seconds; 0 leaves it to the device."""
+    trust: Trust | None = field(default=None, repr=False)
+    """Which certificate the server must show before it is told the token; None: the stream is plain."""
 
     @property
     def tenant(self) -> str:
@@ -428,6 +431,9 @@ def error_from_wire(message: wire.Error) -> EfaasError:
             return CircuitError(text, place=place)
         case wire.BAD_PARAMETERS:
             return ParameterError(text, place=place)
+        case wire.UNAUTHENTICATED if message.retry:
+            # Whoever reviews tokens could not be asked, or has not heard of this runner yet.
+            return QpuUnavailable(text, place=place)
         case wire.BAD_OBSERVABLE | wire.UNKNOWN_HANDLE | wire.BAD_MESSAGE | wire.UNAUTHENTICATED:
             return InputError(text, place=place)
         case wire.LIMIT_REACHED if not message.retry:

@@ -26,6 +26,7 @@ import grpc.aio
 from efaas.api.wire import qpu_pb2 as wire
 from efaas.client import exchange as ex
 from efaas.client.results import CircuitInfo, DeviceInfo, Evaluation, JobResult
+from efaas.client.trust import open_channel
 from efaas.errors import EfaasError, JobFailed, QpuUnavailable, SessionEnded
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -324,7 +325,11 @@ class QpuStream:
 
     async def _one_connection(self, deadline_s: float) -> tuple[bool, str]:
         """Connect once and move messages until it drops: was it welcome, and what happened."""
-        async with grpc.aio.insecure_channel(self.endpoint, options=_CHANNEL_OPTIONS) as channel:
+        try:
+            opened = open_channel(self.endpoint, self.identity.trust, _CHANNEL_OPTIONS)
+        except QpuUnavailable as error:
+            return False, str(error)
+        async with opened as channel:
             method: Any = channel.stream_stream(
                 _SESSION_METHOD,
                 request_serializer=wire.ClientMessage.SerializeToString,

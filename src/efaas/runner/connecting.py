@@ -13,7 +13,7 @@ from efaas.runner.environment import QpuTarget
 from efaas.runner.jobs import Connect, Connection, News, Request, Terms
 
 if TYPE_CHECKING:
-    from efaas.client import SessionIdentity
+    from efaas.client import SessionIdentity, Trust
 
 CONNECTION_PATIENCE_S = 5.0
 """Wall seconds that one connection mends itself before it counts as lost: a server that was started anew
@@ -21,6 +21,15 @@ may be at another address, so it is better to look again soon."""
 
 _LONGEST_PAUSE_S = 0.05
 """Wall seconds between two looks for an address that is not there yet."""
+
+
+def trust_in(target: QpuTarget) -> Trust | None:
+    """Which certificate a QPU's server must show; None if its stream is plain."""
+    if target.ca_file is None:
+        return None
+    from efaas.client import Trust
+
+    return Trust(target.ca_file, target.server_name)
 
 
 @dataclass(eq=False)
@@ -110,7 +119,7 @@ class Connector:
         deadline_s = time.monotonic() + patience_s
         while True:
             endpoint = self._address(target, deadline_s, patience_s)
-            identity = replace(self._identity(), token=target.token())
+            identity = replace(self._identity(), token=target.token(), trust=trust_in(target))
             left_s = max(0.1, deadline_s - time.monotonic())
             try:
                 connection = self._connect(endpoint, identity, min(CONNECTION_PATIENCE_S, left_s))

@@ -112,7 +112,7 @@ def dispatcher_for(
         from efaas.runner.routes import LateDescriber, Routes
 
         options["routes"] = Routes(
-            session.key, environment.qpus, LateDescriber(), max_calibration_age_s=age_s
+            session.key, environment.qpus, LateDescriber(environment.qpus), max_calibration_age_s=age_s
         )
     return Dispatcher(
         session.key,

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 from efaas.core.fleet import Report, at
 from efaas.core.placement import DeviceView, Health, Request
 from efaas.core.routing import Route, Router
+from efaas.runner.connecting import trust_in
 from efaas.runner.environment import QpuTarget
 
 if TYPE_CHECKING:
@@ -57,9 +58,14 @@ class Asks(Protocol):
 
 
 class LateDescriber:
-    """A `Describer` that is made when it is first needed: gRPC takes a tenth of a second to import."""
+    """A `Describer` that is made when it is first needed: gRPC takes a tenth of a second to import.
 
-    def __init__(self) -> None:
+    Args:
+        targets: servers that will be asked, for what certificates they must show.
+    """
+
+    def __init__(self, targets: Sequence[QpuTarget] = ()) -> None:
+        self._targets = targets
         self._describer: Asks | None = None
 
     def ask(self, endpoints: Mapping[str, str]) -> Mapping[str, Description]:
@@ -67,7 +73,8 @@ class LateDescriber:
         if self._describer is None:
             from efaas.client.describing import Describer
 
-            self._describer = Describer()
+            trusts = {target.device: trust_in(target) for target in self._targets}
+            self._describer = Describer({name: trust for name, trust in trusts.items() if trust is not None})
         return self._describer.ask(endpoints)
 
     def close(self) -> None:

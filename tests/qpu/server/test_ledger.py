@@ -9,6 +9,7 @@ from efaas_qpu.ledger import (
     CalibrationRecord,
     Entry,
     Kept,
+    Lease,
     Ledger,
     entry_from_record,
     entry_to_record,
@@ -57,10 +58,20 @@ entries = st.builds(
     bookings=st.lists(bookings, max_size=3),
     kept=st.lists(kept_results, max_size=3),
     freed=st.lists(keys, max_size=2),
-    sessions=st.dictionaries(names, st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**63)), max_size=2),
+    sessions=st.dictionaries(
+        names,
+        st.builds(
+            Lease,
+            seed=st.none() | st.integers(0, 2**64 - 1),
+            epoch=st.integers(0, 2**63),
+            uid=st.sampled_from(["", "first", "second"]),
+        ),
+        max_size=2,
+    ),
     calibration=st.one_of(st.none(), calibrations),
     busy_s=seconds,
     calibrating_s=seconds,
+    wall_s=seconds,
 )
 
 
@@ -123,3 +134,38 @@ def test_a_key_is_booked_once(charges):
 @given(entries)
 def test_records_are_exact(entry):
     assert entry_from_record(json.loads(json.dumps(entry_to_record(entry)))) == entry
+
+
+def test_another_session_of_the_same_name_shares_nothing_with_the_one_before():
+    ledger = Ledger(ServerLimits())
+    charge = Booking("job-1", "a/1", 2.0, 100, "iteration")
+    result = Kept("job-1", "a/1", per_shot=False, result=b"x")
+    for uid in ("first", "first", "second"):
+        ledger.apply(Entry(0.0, sessions={"a/1": Lease(7, 3 if uid == "first" else 1, uid)}))
+        ledger.apply(Entry(1.0, bookings=[charge], kept=[result], wall_s=5.0))
+    known = ledger.sessions["a/1"]
+    assert (known.uid, known.lease_epoch, known.shots, known.jobs_done) == ("second", 1, 100, 1)
+    assert known.last_job_at_s == 5.0
+    assert ledger.uses.by["a/1", "iteration"] == (4 * 10**9, 200), (
+        "what the first used stays booked"
+    )
+
+
+def test_a_log_of_an_earlier_version_is_read():
+    ledger = Ledger(ServerLimits())
+    ledger.restore(
+        {
+            "state": {
+                "clock_s": 1.0,
+                "busy_s": 1.0,
+                "calibrating_s": 0.0,
+                "first_job_s": 0.0,
+                "unbilled_s": 0.0,
+                "sessions": [["a/1", 7, 2, 1, 100, 2.0]],
+            }
+        }
+    )
+    ledger.restore({"charged": ["job-1"]})
+    ledger.restore({"clock_s": 2.0, "sessions": {"a/1": [7, 3]}})
+    assert ledger.sessions["a/1"].lease_epoch == 3
+    assert ledger.is_charged("job-1")

@@ -196,7 +196,7 @@ def test_a_token_file_is_for_its_owner_alone(tmp_path):
     with pytest.raises(InputError, match="mode 640"):
         token_from_file(path)
     path.chmod(0o600)
-    assert asyncio.run(token_from_file(path).admits("a/b", "sesame"))
+    assert asyncio.run(token_from_file(path).session("a/b", 0, "sesame")) == ""
     path.write_text(" \n")
     with pytest.raises(InputError, match="no token"):
         token_from_file(path)
