@@ -12,3 +12,13 @@ lock() { # lock NAME SOURCE [OPTION…]
 lock run pyproject.toml --extra run --extra qpu --extra gateway --extra build    # `make demo`
 lock dev pyproject.toml --extra dev --extra build --constraint requirements/run.txt  # `make test`
 lock bench requirements/bench.in                                                 # the reference in `make bench`
+# Images: each what one program runs, of the same versions as above. `common` and `quantum` are layers that images share.
+image() { lock "$@" --constraint requirements/dev.txt; }
+image build requirements/build.in
+image common pyproject.toml
+image quantum pyproject.toml requirements/quantum.in
+image operator pyproject.toml --extra operator
+image scheduler pyproject.toml --extra scheduler
+image gateway pyproject.toml --extra gateway --no-emit-package numpy  # nothing in it computes with arrays
+image qpu pyproject.toml requirements/quantum.in --extra qpu
+image runner pyproject.toml requirements/runner.in
