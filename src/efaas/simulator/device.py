@@ -13,6 +13,7 @@ from efaas.core.qpu import QpuConfig, QpuMachine
 from efaas.core.qpu.messages import (
     CalibrationFinished,
     CalibrationScope,
+    Charge,
     CompleteJob,
     CutSlice,
     Decision,
@@ -57,6 +58,9 @@ class Surroundings(Protocol):
 
     def calibrated(self, calibration: Calibrated, now_s: float) -> None:
         """A calibration ended."""
+
+    def wasted(self, charge: Charge) -> None:
+        """Device time was used for nothing."""
 
     def job_ended(self, decision: CompleteJob | FailJob, now_s: float) -> None:
         """A job is complete or was given up."""
@@ -148,6 +152,9 @@ class Device:
             self._start_slice(decision, now_s)
         elif isinstance(decision, (CompleteJob, FailJob)):
             self._host.job_ended(decision, now_s)
+        elif isinstance(decision, Charge):
+            if decision.session is None and decision.what in ("rerun", "speculation"):
+                self._host.wasted(decision)
         elif isinstance(decision, WakeAt):
             self._wake_at(decision.at_s)
         elif isinstance(decision, CutSlice):

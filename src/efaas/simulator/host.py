@@ -22,7 +22,7 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from efaas.core.placement import Placement, Request, place
+from efaas.core.placement import DeviceView, Placement, Request, place
 from efaas.core.qpu import QpuConfig
 from efaas.core.qpu.messages import (
     Charge,
@@ -349,18 +349,15 @@ class Simulator:
             return device or self._least_loaded()
         request = self._request(loop)
 
-        def view(each: Device) -> object:
+        def view(each: Device) -> DeviceView:
             return device_view(each, now_s, loop.spec.qubits, loop.spec.t_net_s)
 
         route = None
         if device is home:
             # At home the other devices matter only if the iteration cannot run here at once.
-            route = router.route(
-                now_s, request, [device_view(home, now_s, loop.spec.qubits, loop.spec.t_net_s)]
-            )
+            route = router.route(now_s, request, [view(home)])
         if route is None or route.reason != "own device":
-            views = [device_view(each, now_s, loop.spec.qubits, loop.spec.t_net_s) for each in self._all]
-            route = router.route(now_s, request, views)
+            route = router.route(now_s, request, [view(each) for each in self._all])
         return device if route.device is None else self.devices[route.device]
 
     def _iterate(self, ready_s: float, loop: _Loop) -> None:
@@ -398,13 +395,13 @@ class Simulator:
                 if device not in loop.opened:
                     self._open_on(device, now_s, loop)
         if device is not None and self._containers:
-            self._nodes.acquire(now_s, lambda at_s: self._start_container(at_s, loop, device, job, cpu_s))
+            self._nodes.acquire(now_s, lambda at_s: self._start_container(at_s, device, job, cpu_s))
         elif device is not None:
             self._submit(device, now_s, job, cpu_s)
         if loop.ahead is not None:
             loop.ahead.submitted(now_s, loop.evaluation - 1, loop.step_s)
 
-    def _start_container(self, now_s: float, loop: _Loop, device: Device, job: Job, cpu_s: float) -> None:
+    def _start_container(self, now_s: float, device: Device, job: Job, cpu_s: float) -> None:
         """A function's container has a node while it starts; for how long is the policy's word."""
         self._submit(device, now_s, job, cpu_s)
         started_s = device.machine.jobs[job.id].ready_s
@@ -459,7 +456,7 @@ class Simulator:
     def _at_start(self, opened: SessionOpened) -> None:
         self._tenants[opened.session] = opened.tenant
 
-        def begin(now_s: float) -> None:
+        def begin(_now_s: float) -> None:
             for device in self._all:
                 device.feed(opened)
 

@@ -76,7 +76,7 @@ class DeviceTime:
     idle_s: float = 0.0
     """Free in all, from the start, as the host saw it."""
     present_s: float = 0.0
-    """Jobs on the device, waiting or running, integrated over time from the start, as the machine counts them."""
+    """Jobs on the device, waiting or running, integrated over time from the start, as the machine counts."""
 
 
 @dataclass(slots=True)
