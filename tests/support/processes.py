@@ -58,7 +58,8 @@ _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Of a child process, before it becomes another program: die with the thread that made it."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -91,7 +92,7 @@ class Process:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
 
     @property
