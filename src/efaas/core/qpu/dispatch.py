@@ -131,14 +131,29 @@ class Dispatcher(Jobs):
     def _cut(self, job: JobRecord) -> None:
         """Something happened: whoever is next is asked at the coming boundary between two slices."""
         block_s = job.job.block_s
-        passed_s = self.now_s - self.held_since_s - self.turn_s
-        cells = self.merged * max(1, math.floor(passed_s / (self.merged * block_s) + 1e-9) + 1)
+        cells = self._next_boundary(block_s, self.now_s)
         if cells < self.blocks:
             self.blocks = cells
             expected_s = self.turn_s + cells * block_s
             self.held_until_s = self.held_since_s + expected_s
             self.out.append(CutSlice(job.id, cells, expected_s))
         self.merged = 0
+
+    def _next_boundary(self, block_s: float, now_s: float) -> int:
+        """Cells of the running slice up to the coming boundary between two of the slices it is made of."""
+        passed_s = now_s - self.held_since_s - self.turn_s
+        return self.merged * max(1, math.floor(passed_s / (self.merged * block_s) + 1e-9) + 1)
+
+    def held_for_s(self, now_s: float) -> float:
+        """Device seconds until whatever holds the device could make way; 0 when nothing does."""
+        if self.held is None and self.calibrating is None:
+            return 0.0
+        until_s = self.held_until_s
+        if self.held is not None and self.merged:
+            block_s = self.held.job.block_s
+            cells = min(self.blocks, self._next_boundary(block_s, now_s))
+            until_s = self.held_since_s + self.turn_s + cells * block_s
+        return max(0.0, until_s - now_s)
 
     # --- calibrations -----------------------------------------------------------------------------
 
@@ -227,9 +242,7 @@ class Dispatcher(Jobs):
 
     def free_in_s(self) -> float:
         """Device seconds until the device is expected to be free."""
-        if self.held is None and self.calibrating is None:
-            return 0.0
-        return max(0.0, self.held_until_s - self.now_s)
+        return self.held_for_s(self.now_s)
 
     def _report(self) -> None:
         arrival, self.arrival = self.arrival, None

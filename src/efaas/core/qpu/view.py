@@ -83,9 +83,7 @@ class Outlook:
 
 def outlook(machine: Dispatcher, now_s: float) -> Outlook:
     """What is to be expected of the machine at `now_s`, not before its last event."""
-    left_s = 0.0
-    if machine.held is not None or machine.calibrating is not None:
-        left_s = max(0.0, machine.held_until_s - now_s)
+    left_s = machine.held_for_s(now_s)
     due_s = machine.calibration.due_s
     return Outlook(
         wait_s=left_s + machine.policy.ahead(JobClass.ACTIVE)[1],
@@ -104,9 +102,7 @@ def queue_position(machine: Dispatcher, job_id: str) -> int:
 
 def view(machine: Dispatcher, now_s: float) -> QpuView:
     """The machine at `now_s`, not before its last event."""
-    ahead_s = 0.0
-    if machine.held is not None or machine.calibrating is not None:
-        ahead_s = max(0.0, machine.held_until_s - now_s)
+    ahead_s = machine.held_for_s(now_s)
     queue: list[WaitingJob] = []
     first: dict[str, WaitingJob] = {}
     for position, job in enumerate(machine.policy.order(), start=1):
