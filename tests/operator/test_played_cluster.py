@@ -1,15 +1,21 @@
-"""The test kubelet itself: what the operator's tests believe of pods must be so."""
+"""The test kubelet and the fault-injecting proxy: what the operator's tests believe of them must be so."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import http.client
 import json
+import ssl
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.cluster import Cluster, wait_until
+from tests.support.cluster import Api, ApiError, Cluster, wait_until
+from tests.support.fault_proxy import QUIET, FaultProxy
 from tests.support.kubelet import CONTROLLERS, FAST_NODE_LOSS, Image, Kubelet, Play
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
@@ -221,3 +227,79 @@ def test_a_silent_node_is_lost_and_comes_back(cluster, kubelet):
     kubelet.restore("b")
     wait_until("pod to be gone", lambda: cluster.api.find(f"{PODS}/lost") is None)
     assert ("default", "lost") not in kubelet.running()
+
+
+@pytest.fixture(scope="module")
+def proxy(cluster: Cluster) -> Iterator[FaultProxy]:
+    with FaultProxy(cluster, seed=1) as proxy:
+        yield proxy
+
+
+def test_a_quiet_proxy_only_counts(cluster, proxy):
+    api = Api(proxy.server, cluster.token, proxy.certificate)
+    api.create(CONFIG_MAPS, {"metadata": {"name": "counted"}})
+    api.patch(f"{CONFIG_MAPS}/counted", {"data": {"a": "b"}})
+    api.delete(f"{CONFIG_MAPS}/counted")
+    api.get(PODS)
+    api.close()
+    assert proxy.writes == 3
+    assert proxy.requests["PATCH", "configmaps"] == 1
+    assert not proxy.faults.total()
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [("conflict", 409), ("too_many", 429), ("internal", 500), ("unavailable", 503)]
+)
+def test_it_refuses_what_it_is_asked_to(cluster, proxy, fault: str, status: int):
+    api = Api(proxy.server, cluster.token, proxy.certificate)
+    proxy.rates = dataclasses.replace(QUIET, **{fault: 1.0})
+    with pytest.raises(ApiError) as refused:
+        api.patch("/api/v1/namespaces/default", {"metadata": {"labels": {"touched": fault}}})
+    api.close()
+    assert refused.value.status == refused.value.body["code"] == status
+    assert cluster.api.get("/api/v1/namespaces/default")["metadata"]["labels"].get("touched") != fault
+
+
+def test_a_cut_connection_says_nothing_of_what_was_done(cluster, proxy):
+    api = Api(proxy.server, cluster.token, proxy.certificate)
+    proxy.rates = dataclasses.replace(QUIET, cut=1.0)
+    with pytest.raises((OSError, http.client.HTTPException)):
+        api.create(CONFIG_MAPS, {"metadata": {"name": "cut"}})
+    api.close()
+    assert cluster.api.find(f"{CONFIG_MAPS}/cut") is not None
+
+
+@pytest.mark.parametrize("fault", ["drop_watch", "stall_watch", "gone_watch"])
+def test_watches_end_before_their_time(cluster, proxy, fault: str):
+    proxy.rates = dataclasses.replace(QUIET, **{fault: 1.0, "watch_s": 0.5, "stall_s": 0.5})
+    request = urllib.request.Request(
+        f"{proxy.server}{CONFIG_MAPS}?watch=1", headers={"Authorization": f"Bearer {cluster.token}"}
+    )
+    context = ssl.create_default_context(cafile=str(proxy.certificate))
+    with urllib.request.urlopen(request, context=context, timeout=20) as answer:
+        events = []
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            events += [json.loads(line) for line in answer]
+    assert [event["object"]["code"] for event in events if event["type"] == "ERROR"] == (
+        [410] if fault == "gone_watch" else []
+    )
+    assert proxy.faults[fault] == 1
+
+
+def test_the_same_seed_brings_the_same_faults(cluster):
+    def drawn() -> list[int]:
+        found = []
+        with FaultProxy(cluster, seed=5, rates=dataclasses.replace(QUIET, internal=0.3)) as proxy:
+            api = Api(proxy.server, cluster.token, proxy.certificate)
+            for _ in range(20):
+                try:
+                    api.get("/api/v1/namespaces/default")
+                    found.append(200)
+                except ApiError as error:
+                    found.append(error.status)
+            api.close()
+        return found
+
+    first = drawn()
+    assert first == drawn()
+    assert set(first) == {200, 500}
