@@ -40,6 +40,8 @@ class User:
     groups: tuple[str, ...] = ()
     token: str = ""
     """What the user showed; a cancel is done with it, as that user."""
+    pod_uid: str = ""
+    """Pod that the token is bound to; empty: none."""
 
 
 class Access(Protocol):
@@ -58,8 +60,14 @@ class Access(Protocol):
         """Whether a user may do this to the VQASessions of a namespace; an empty one means all."""
         ...
 
-    async def writer(self, token: str, kind: str, name: str) -> None:
+    async def writer(self, token: str, kind: str, name: str, lease_epoch: int | None = None) -> None:
         """See that a token admits the writer of this journal; ``kind`` ``report`` for reports and accounts.
+
+        Args:
+            token: what the writer showed.
+            kind: ``session``, ``device`` or ``report``.
+            name: of the journal's session or device.
+            lease_epoch: under which it wants to write; None: it only reads.
 
         Raises:
             Unauthenticated: nobody's.
@@ -83,16 +91,16 @@ class LocalAccess:
     async def user(self, token: str) -> User:
         """The only user there is."""
         self._check(token)
-        return User("local")
+        return User("local", token=token)
 
     async def may(self, user: User, verb: Verb, namespace: str) -> bool:
         """Everything."""
         del user, verb, namespace
         return True
 
-    async def writer(self, token: str, kind: str, name: str) -> None:
+    async def writer(self, token: str, kind: str, name: str, lease_epoch: int | None = None) -> None:
         """Everything, with the secret."""
-        del kind, name
+        del kind, name, lease_epoch
         self._check(token)
 
     def _check(self, token: str) -> None:

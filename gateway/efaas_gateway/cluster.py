@@ -6,8 +6,11 @@ by the same roles that let them use kubectl. Answers are kept for a short while 
 than that, and only so many of them.
 
 A writer shows a projected token of its service account with the audience ``efaas-gateway``. A session's
-journal is open to service accounts of the session's namespace; devices' journals and reports are open to the
-service accounts that the gateway is told (those of QPU servers and of the operator).
+journal is open to one pod alone: the token must be bound to the pod whose UID is ``status.runner.uid`` of the
+VQASession, and a writer must come with its ``status.runner.leaseEpoch``. The operator sets both before the
+pod starts, so a runner that was given up, or another pod of the same namespace, is nobody here. Devices'
+journals, reports and the accounts are open to the service accounts that the gateway is told (those of QPU
+servers, operator and extender); these may read over HTTP too, with the same token.
 
 A cancel deletes the VQASession with the user's own token: the API server decides once more, and its audit log
 names the user.
@@ -15,6 +18,7 @@ names the user.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
@@ -31,6 +35,7 @@ _MOST = 10_000
 _GROUP = "efaas.dev"
 _RESOURCE = "vqasessions"
 WRITER_AUDIENCE = "efaas-gateway"
+_POD_UID = "authentication.kubernetes.io/pod-uid"
 
 T = TypeVar("T")
 
@@ -138,8 +143,17 @@ class ClusterAccess:
         await self._server.close()
 
     async def user(self, token: str) -> User:
-        """Whose token it is, by TokenReview."""
-        return await self._review(token, ())
+        """Whose token it is, by TokenReview; of tokens meant for writers only the system's own."""
+        try:
+            return await self._review(token, ())
+        except Unauthenticated as first:
+            try:
+                user = await self._review(token, (WRITER_AUDIENCE,))
+            except Unauthenticated:
+                raise first from None
+            if user.name not in self._system:
+                raise
+            return user
 
     async def _review(self, token: str, audiences: tuple[str, ...]) -> User:
         known = self._users.get((token, audiences))
@@ -162,12 +176,14 @@ class ClusterAccess:
         if said.get("authenticated") is not True or not name or not meant:
             raise Unauthenticated("Kubernetes does not know the token, or it has expired; get a new one")
         assert isinstance(named, dict)
-        user = User(name, tuple(map(str, named.get("groups") or ())), token)
+        user = User(name, tuple(map(str, named.get("groups") or ())), token, _pod_uid(named.get("extra")))
         self._users.put((token, audiences), user)
         return user
 
     async def may(self, user: User, verb: Verb, namespace: str) -> bool:
         """Whether the user may do this, by SubjectAccessReview."""
+        if verb == "get" and user.name in self._system:
+            return True
         key = (user.name, user.groups, verb, namespace)
         known = self._allowed.get(key)
         if known is not None:
@@ -195,16 +211,47 @@ class ClusterAccess:
         self._allowed.put(key, allowed)
         return allowed
 
-    async def writer(self, token: str, kind: str, name: str) -> None:
+    async def writer(self, token: str, kind: str, name: str, lease_epoch: int | None = None) -> None:
         """See that a service account may write this journal."""
-        account = (await self._review(token, (WRITER_AUDIENCE,))).name
-        if account in self._system:
-            return
+        user = await self._review(token, (WRITER_AUDIENCE,))
         if kind == "session":
-            namespace = name.partition("/")[0]
-            if account.startswith(f"system:serviceaccount:{namespace}:"):
-                return
-        raise Forbidden(f"{account} may not write this", place=f"{kind} {name}".strip())
+            await self._must_be_runner(user, name, lease_epoch)
+        elif user.name not in self._system:
+            raise Forbidden(f"{user.name} may not write this", place=f"{kind} {name}".strip())
+
+    async def _must_be_runner(self, user: User, key: str, lease_epoch: int | None) -> None:
+        """See that a user is the pod that runs a session now, under its lease epoch.
+
+        Raises:
+            Forbidden: it is not.
+        """
+        place = f"session {key}"
+        namespace, _, name = key.partition("/")
+        if not user.name.startswith(f"system:serviceaccount:{namespace}:") or not _is_name(namespace, name):
+            raise Forbidden(f"{user.name} may not write this", place=place)
+        if not user.pod_uid:
+            raise Forbidden(f"{user.name} showed a token that is not bound to a pod", place=place)
+        status, session = await self._server.call(
+            "GET", f"/apis/{_GROUP}/v1alpha1/namespaces/{namespace}/{_RESOURCE}/{name}"
+        )
+        if status == 404:
+            raise Forbidden("there is no VQASession of this name", place=place)
+        if status >= 300:
+            raise ApiServerUnavailable(
+                f"the API server answered {status} to a read; the gateway's service account must be able to "
+                "get vqasessions",
+                place="kubernetes",
+            )
+        told = session.get("status")
+        runner = told.get("runner") if isinstance(told, dict) else None
+        runner = runner if isinstance(runner, dict) else {}
+        if user.pod_uid != runner.get("uid"):
+            raise Forbidden(f"pod {user.pod_uid} does not run it", place=place)
+        if lease_epoch is not None and lease_epoch != runner.get("leaseEpoch"):
+            raise Forbidden(
+                f"lease epoch {lease_epoch} is not the one it runs under, {runner.get('leaseEpoch')}",
+                place=place,
+            )
 
     async def cancel(self, user: User, namespace: str, name: str) -> None:
         """Delete the VQASession as the user.
@@ -225,6 +272,17 @@ class ClusterAccess:
             raise InputError("the VQASession is gone already", place=f"{namespace}/{name}")
         if status >= 300:
             raise InputError(message or f"the API server answered {status}", place=f"{namespace}/{name}")
+
+
+def _pod_uid(extra: object) -> str:
+    """UID of the pod that a token is bound to, from ``user.extra`` of a TokenReview."""
+    values = extra.get(_POD_UID) if isinstance(extra, dict) else None
+    return str(values[0]) if isinstance(values, list) and len(values) == 1 else ""
+
+
+def _is_name(*parts: str) -> bool:
+    """Whether these can be names of objects; anything else could leave the path that is asked for."""
+    return all(re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", part) for part in parts)
 
 
 def _must_have_reviewed(status: int, what: str) -> None:

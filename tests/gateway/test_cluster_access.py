@@ -21,6 +21,11 @@ from tests.gateway.test_read_api import fill
 REVIEWER = "the-gateway's-own-token"
 
 
+def _account(namespace: str, name: str, pod: str | None) -> dict[str, Any]:
+    extra = {} if pod is None else {"authentication.kubernetes.io/pod-uid": [pod]}
+    return {"username": f"system:serviceaccount:{namespace}:{name}", "extra": extra}
+
+
 class FakeApiServer:
     """Answers reviews as Kubernetes does (authentication.k8s.io/v1, authorization.k8s.io/v1)."""
 
@@ -30,10 +35,14 @@ class FakeApiServer:
             "admin-token": {"username": "admin", "groups": ["system:masters"]},
             "eve-token": {"username": "eve"},
         }
-        self.writers = {
-            "runner-red": "system:serviceaccount:red:default",
-            "qpu": "system:serviceaccount:efaas:efaas-qpu",
+        self.writers: dict[str, dict[str, Any]] = {
+            "runner-red": _account("red", "default", "pod-1"),
+            "other-pod": _account("red", "default", "pod-2"),
+            "no-pod": _account("red", "default", None),
+            "runner-blue": _account("blue", "default", "pod-1"),
+            "qpu": _account("efaas", "efaas-qpu", "pod-9"),
         }
+        self.runner: dict[str, Any] = {"uid": "pod-1", "leaseEpoch": 1}
         self.deleted: list[tuple[str, str]] = []
         self.reviews = 0
         self.broken = False
@@ -53,7 +62,7 @@ class FakeApiServer:
                 self.end_headers()
                 self.wfile.write(text)
 
-            do_POST = do_DELETE = answer  # noqa: N815
+            do_GET = do_POST = do_DELETE = answer  # noqa: N815
 
             def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
                 pass
@@ -77,14 +86,14 @@ class FakeApiServer:
             self.deleted.append((token, path))
             return 200, {"status": "Success"}
         assert authorization == f"Bearer {REVIEWER}"
+        if method == "GET":
+            if path != "/apis/efaas.dev/v1alpha1/namespaces/red/vqasessions/mine":
+                return 404, {}
+            return 200, {"status": {"runner": self.runner}}
         self.reviews += 1
         if path.endswith("tokenreviews"):
             token, audiences = body["spec"]["token"], body["spec"].get("audiences", [])
-            if audiences:
-                known = self.writers.get(token)
-                user = {"username": known} if known else None
-            else:
-                user = self.users.get(token)
+            user = self.writers.get(token) if audiences else self.users.get(token)
             if user is None:
                 return 201, {"status": {"authenticated": False, "error": "unknown token"}}
             return 201, {"status": {"authenticated": True, "user": user, "audiences": audiences}}
@@ -183,20 +192,52 @@ def test_answers_are_remembered_and_a_broken_api_server_is_said(
     assert (answer.status_code, answer.json()["retry"]) == (503, True)
 
 
-def test_runners_write_their_own_namespace_and_devices_are_the_systems(
-    running: RunningGateway, tmp_path: Path
+def open_journal(
+    running: RunningGateway, folder: Path, kind: str, name: str, token: str, epoch: int | None
 ) -> None:
-    def open_journal(kind: str, name: str, token: str) -> None:
-        GatewayJournal(
-            running.endpoint, kind, name, buffer=tmp_path / token / kind, lease_epoch=None, token=token
-        ).close()
+    GatewayJournal(
+        running.endpoint, kind, name, buffer=folder / token / kind, lease_epoch=epoch, token=token
+    ).close()
 
-    open_journal("session", "red/mine", "runner-red")
-    open_journal("device", "lagos", "qpu")
-    with pytest.raises(InputError, match="may not write this"):
-        open_journal("session", "blue/theirs", "runner-red")
-    with pytest.raises(InputError, match="may not write this"):
-        open_journal("device", "lagos", "runner-red")
+
+def test_a_sessions_journal_is_open_to_the_pod_that_runs_it_alone(
+    running: RunningGateway, api: FakeApiServer, tmp_path: Path
+) -> None:
+    def refused(token: str, epoch: int | None, words: str, name: str = "red/mine") -> None:
+        with pytest.raises(InputError, match=words):
+            open_journal(running, tmp_path, "session", name, token, epoch)
+
+    open_journal(running, tmp_path, "session", "red/mine", "runner-red", 1)
+    refused("other-pod", 1, "pod pod-2 does not run it")
+    refused("no-pod", 1, "not bound to a pod")
+    refused("runner-red", 2, "lease epoch 2 is not the one it runs under, 1")
+    refused("runner-red", None, "is not the one it runs under")
+    refused("runner-blue", 1, "may not write this")
+    refused("qpu", 1, "may not write this")
+    refused("runner-red", 1, "no VQASession of this name", "red/other")
+    refused("runner-red", 1, "may not write this", "red/../../pods")
     # A user's token has no audience of ours.
-    with pytest.raises(InputError, match="does not know the token"):
-        open_journal("session", "red/mine", "anna-token")
+    refused("anna-token", 1, "does not know the token")
+    # The operator gives the session to a new pod: from then on the old one is refused.
+    api.runner = {"uid": "pod-2", "leaseEpoch": 2}
+    refused("runner-red", 1, "pod pod-1 does not run it")
+    open_journal(running, tmp_path, "session", "red/mine", "other-pod", 2)
+    api.runner = {}
+    refused("other-pod", 2, "pod pod-2 does not run it")
+
+
+def test_devices_and_accounts_are_the_systems(
+    running: RunningGateway, api: FakeApiServer, tmp_path: Path
+) -> None:
+    open_journal(running, tmp_path, "device", "lagos", "qpu", None)
+    with pytest.raises(InputError, match="may not write this"):
+        open_journal(running, tmp_path, "device", "lagos", "runner-red", None)
+    # The system's own accounts read with the token that they write with; runners do not.
+    assert ask(running, "qpu", "/sessions").json()["total"] == 4
+    assert ask(running, "runner-red", "/sessions").status_code == 401
+    assert ask(running, "anna-token", "/accounts").status_code == 401
+    with httpx.stream(
+        "GET", f"{running.address}/api/v1/accounts", headers={"Authorization": "Bearer qpu"}
+    ) as answer:
+        assert answer.status_code == 200
+        assert next(answer.iter_lines()) == "event: accounts"
