@@ -4,11 +4,15 @@ The log itself is a journal that the gateway may keep (`efaas.journal.open_journ
 how the device is, once a second, for the page and its history; and hears what each tenant used on other
 devices, which the queue adds to its own newer use. While the gateway is away nothing is told, and the queue
 goes on with the last accounts it heard.
+
+On one machine `efaas run` keeps the accounts and writes them into a file (``EFAAS_ACCOUNTS_FILE``), which is
+read whenever it is replaced.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -18,11 +22,14 @@ from typing import Any
 
 import grpc.aio
 
+from efaas.accounts.message import ACCOUNTS_VARIABLE, read_accounts
 from efaas.api.device import QPUDevice
 from efaas.api.quantities import seconds
 from efaas.api.wire import journal_pb2 as wire
 from efaas.api.wire import journal_pb2_grpc
 from efaas.core.qpu.messages import UsageReported
+from efaas.errors import EfaasError
+from efaas.journal.address import GatewayAddress
 from efaas_qpu.description import describe
 from efaas_qpu.host import QpuHost
 
@@ -30,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 _EVERY_S = 1.0
 _PATIENCE_S = 5.0
+_LOOK_S = 0.5
 
 
 class GatewayLink:
@@ -44,20 +52,23 @@ class GatewayLink:
     def __init__(self, host: QpuHost, device: QPUDevice, variables: Mapping[str, str] = os.environ) -> None:
         self._host = host
         self._device = device
-        self._endpoint = variables.get("EFAAS_GATEWAY", "")
-        self._token_file = variables.get("EFAAS_GATEWAY_TOKEN_FILE", "")
+        self._address = GatewayAddress.from_environment(variables)
+        self._accounts_file = variables.get(ACCOUNTS_VARIABLE, "")
 
     async def run(self) -> None:
-        """Until cancelled; returns at once if no gateway is named."""
-        if not self._endpoint:
+        """Until cancelled; returns at once if neither a gateway nor a file is named."""
+        if self._address is None:
+            if self._accounts_file:
+                await self._keep_reading(Path(self._accounts_file))
             return
-        async with grpc.aio.insecure_channel(self._endpoint) as channel:
+        async with self._address.aio_channel() as channel:
             stub: Any = journal_pb2_grpc.GatewayStub(channel)  # type: ignore[no-untyped-call]
             await asyncio.gather(self._keep_telling(stub), self._keep_hearing(stub))
 
     def _token(self) -> str:
+        assert self._address is not None
         try:
-            return Path(self._token_file).read_text().strip() if self._token_file else ""
+            return self._address.token()
         except OSError as error:
             logger.warning("the gateway's token cannot be read: %s", error)
             return ""
@@ -84,10 +95,25 @@ class GatewayLink:
     def hear(self, told: wire.TenantAccounts) -> None:
         """Tell the queue what its tenants used elsewhere."""
         for account in told.accounts:
-            now_s = self._host.driver.clock.now_s()
-            self._host.driver.feed(
-                UsageReported(now_s, account.tenant, account.elsewhere_cpu_s, account.elsewhere_qpu_s)
-            )
+            self._feed(account.tenant, account.elsewhere_cpu_s, account.elsewhere_qpu_s, account.weight)
+
+    async def _keep_reading(self, path: Path) -> None:
+        seen = 0
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                if (changed := path.stat().st_mtime_ns) != seen:
+                    try:
+                        for account in read_accounts(path.read_bytes()).tenants.values():
+                            self._feed(account.tenant, account.cpu_s, account.qpu_s, account.weight)
+                        seen = changed
+                    except EfaasError as error:
+                        logger.warning("%s: %s", path, error)
+                        seen = changed
+            await asyncio.sleep(_LOOK_S)
+
+    def _feed(self, tenant: str, cpu_s: float, qpu_s: float, weight: float) -> None:
+        now_s = self._host.driver.clock.now_s()
+        self._host.driver.feed(UsageReported(now_s, tenant, cpu_s, qpu_s, weight if weight > 0 else None))
 
     def report(self) -> dict[str, Any]:
         """The device as it is now; see `efaas_gateway.reports.DeviceReport`."""

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from efaas.errors import EfaasError, InputError, SessionEnded
 from efaas_gateway.access import Access, Forbidden, Unauthenticated
 from efaas_gateway.accounts import Accounts
+from efaas_gateway.api import accounts as accounts_of_tenants
 from efaas_gateway.api import devices, live, sessions, usage
 from efaas_gateway.api.context import (
     AskingUser,
@@ -77,7 +78,7 @@ def build_app(
         status: {**problem, "description": HTTPStatus(status).phrase}
         for status in (400, 401, 403, 404, 422, 429, 503)
     }
-    for module in (sessions, devices, usage, live):
+    for module in (sessions, devices, usage, live, accounts_of_tenants):
         app.include_router(module.router, prefix="/api/v1", responses=shared)
 
     @app.get("/api/v1/about", response_model=About, responses=shared, tags=["about"])

@@ -1,4 +1,4 @@
-"""The command line: ``efaas run``, ``efaas check``, ``efaas devices``, ``efaas version``.
+"""The command line: ``efaas run``, ``efaas submit``, ``efaas check``, ``efaas devices``, ``efaas version``.
 
 Commands only read what was typed, call what does the work, and turn errors into one sentence each on stderr
 with exit code 2. What a command needs is imported inside it, so that ``efaas --help`` answers at once.
@@ -11,37 +11,36 @@ from pathlib import Path
 
 import click
 
-from efaas.errors import EfaasError, InputError, ManifestFaults
-
-EXIT_FAILED = 1
-EXIT_BAD_INPUT = 2
+from efaas.cli.group import CommandGroup
 
 POLICIES = ("efaas", "sbq", "pf", "sr", "pq", "session-fifo")
 """`efaas.api.device.QueuePolicy`, spelt out so that help needs no models; a test keeps them equal."""
 
-
-class _Group(click.Group):
-    """A group in which every error raised on purpose ends as sentences on stderr and an exit code."""
-
-    def invoke(self, context: click.Context) -> object:
-        try:
-            return super().invoke(context)
-        except EfaasError as error:
-            for fault in error.faults if isinstance(error, ManifestFaults) else (error,):
-                click.echo(f"error: {fault}", err=True)
-            context.exit(EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED)
-        except BrokenPipeError:
-            # Whoever read stdout has gone (`efaas devices | head`); there is nobody to tell.
-            sys.stdout = None
-            context.exit(EXIT_FAILED)
+SPECULATION_MODES = ("Off", "Exact", "Tolerant")
+"""`efaas.api.session.SpeculationMode`, likewise."""
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 def main() -> None:
     """Run hybrid variational quantum algorithms as sessions."""
 
 
 _FILES = click.argument("files", nargs=-1, metavar="FILE...", type=click.Path(path_type=Path))
+
+
+def _weights(told: tuple[str, ...]) -> dict[str, float]:
+    weights = {}
+    for text in told:
+        name, _, number = text.partition("=")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            weights[name] = 0.0
+        if not name or not 0 < weights[name] <= 1e6:
+            raise click.UsageError(f"--weight {text}: give NAMESPACE=N with N above 0, at most 1000000")
+    return weights
 
 
 @main.command()
@@ -63,6 +62,13 @@ _FILES = click.argument("files", nargs=-1, metavar="FILE...", type=click.Path(pa
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of all sessions, in place of theirs.")
 @click.option("--no-plot", is_flag=True, help="Draw no convergence plot.")
 @click.option("--name", help="Name of the run; that of the first file if not given.")
+@click.option(
+    "--weight",
+    "weights",
+    multiple=True,
+    metavar="NAMESPACE=N",
+    help="Share of a namespace among all; 1 if not given.",
+)
 @click.option("--ui", is_flag=True, help="Show the run in a browser; prints the address.")
 def run(
     files: tuple[Path, ...],
@@ -73,6 +79,7 @@ def run(
     seed: int | None,
     no_plot: bool,
     name: str | None,
+    weights: tuple[str, ...],
     ui: bool,
 ) -> None:
     """Run the VQASessions of manifests on simulated QPUs, all on this machine.
@@ -97,6 +104,7 @@ def run(
         seed=seed,
         plot=not no_plot,
         json=as_json,
+        weights=_weights(weights),
         ui=ui,
     )
     sys.exit(run_sessions(options))
@@ -122,6 +130,66 @@ def check(files: tuple[Path, ...]) -> None:
         qubits = f"{needs} qubit{'s' if needs != 1 else ''}"
         where = ", ".join(plan.placement.get(session.key, ()))
         click.echo(f"{session.key}: {qubits}, {f'fits {where}' if where else 'suspended'}")
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("arguments", nargs=-1)
+@click.option("--name", default="", help="Name of the session; the script's with some letters if not given.")
+@click.option("-n", "--namespace", help="Namespace; that of the context if not given.")
+@click.option("--context", help="Context of the kubeconfig.")
+@click.option("--kubeconfig", help="Kubeconfig file, as kubectl takes it.")
+@click.option("--qubits", type=click.IntRange(1, 1000), help="Least number of qubits of the device.")
+@click.option("--shots", type=click.IntRange(1, 100_000_000), help="Shots where the script names none.")
+@click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Seed of everything random.")
+@click.option("--speculation", type=click.Choice(SPECULATION_MODES), help="How far the script may run ahead.")
+@click.option("--weight", type=click.IntRange(1, 1000), help="Share among the namespace's sessions.")
+@click.option("--max-calibration-age", metavar="TIME", help="Such as 6h.")
+@click.option("--max-duration", metavar="TIME", help="Ends the session, such as 30m.")
+@click.option("--detach", is_flag=True, help="Do not follow the session.")
+def submit(
+    file: Path,
+    arguments: tuple[str, ...],
+    name: str,
+    namespace: str | None,
+    context: str | None,
+    kubeconfig: str | None,
+    qubits: int | None,
+    shots: int | None,
+    seed: int | None,
+    speculation: str | None,
+    weight: int | None,
+    max_calibration_age: str | None,
+    max_duration: str | None,
+    detach: bool,
+) -> None:
+    """Run FILE in a cluster: a Python script on the SDK or Qiskit's primitives, or a manifest; then follow it.
+
+    The script becomes a ConfigMap and a VQASession with it; ARGUMENTS are the script's. Ctrl-C stops following,
+    the session goes on.
+
+    Exit codes: 0 completed, 1 failed, expired or cancelled, 2 bad input, 130 no longer followed.
+    """
+    from efaas.cli.submit import submit as submit_file
+    from efaas.cluster.submit import Wishes
+
+    device = {"qubits": qubits, "maxCalibrationAge": max_calibration_age}
+    spec = {
+        "device": {key: value for key, value in device.items() if value is not None},
+        "shots": shots,
+        "seed": seed,
+        "speculation": speculation,
+        "weight": weight,
+        "limits": {"duration": max_duration} if max_duration is not None else None,
+    }
+    submit_file(
+        file,
+        kubeconfig=kubeconfig,
+        context=context,
+        namespace=namespace,
+        wishes=Wishes(name, {key: value for key, value in spec.items() if value}, arguments),
+        detach=detach,
+    )
 
 
 @main.command()

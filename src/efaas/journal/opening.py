@@ -1,9 +1,6 @@
 """Where a process keeps its journal: in its folder, or at the gateway if the environment names one.
 
-============================ =================================================================================
-``EFAAS_GATEWAY``            ``host:port`` of the gateway's stream; without it, the folder
-``EFAAS_GATEWAY_TOKEN_FILE`` file with the token that admits; read anew for each connection
-============================ =================================================================================
+`efaas.journal.address` says which variables name it.
 """
 
 from __future__ import annotations
@@ -12,6 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from efaas.journal.address import GatewayAddress
 from efaas.journal.directory import DirectoryJournal
 from efaas.journal.protocol import Journal
 
@@ -37,18 +35,16 @@ def open_journal(
         GatewayUnavailable: the gateway could not be reached.
         InputError: the journal is damaged, or the gateway refuses.
     """
-    endpoint = variables.get("EFAAS_GATEWAY", "")
-    if not endpoint:
+    address = GatewayAddress.from_environment(variables)
+    if address is None:
         return DirectoryJournal(folder, lease_epoch or 0)
     from efaas.journal.remote import GatewayJournal
 
     folder.mkdir(parents=True, exist_ok=True)
-    file = variables.get("EFAAS_GATEWAY_TOKEN_FILE", "")
     return GatewayJournal(
-        endpoint,
+        address,
         kind,
         name,
         buffer=folder / "undelivered",
         lease_epoch=lease_epoch,
-        token=(lambda: Path(file).read_text().strip()) if file else "",
     )

@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from efaas.errors import EfaasError, InputError, SessionEnded
+from efaas.journal.address import GatewayAddress
 from efaas.journal.buffer import Buffer, Operation
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import grpc
 
 PROTOCOL = 1
 MAX_RECORD_BYTES = 16 * 1024 * 1024
@@ -83,12 +83,13 @@ class GatewayJournal:
     """The journal of a session or a device, kept by the gateway; see the module's text.
 
     Args:
-        endpoint: ``host:port`` of the gateway's stream.
+        endpoint: ``host:port`` of the gateway's stream, or all about reaching it.
         kind: ``session`` or ``device``.
         name: ``namespace/name`` of the session, or the device's name.
         lease_epoch: of this writer; None: one above the newest.
         buffer: folder on this machine's disk, of this journal alone.
-        token: admits to the gateway; or a function that gives it, for tokens that are renewed.
+        token: admits to the gateway, or a function that gives it, for tokens that are renewed; empty: what
+            the address says.
         limits: how much is held while the gateway is away.
 
     Attributes:
@@ -102,7 +103,7 @@ class GatewayJournal:
 
     def __init__(
         self,
-        endpoint: str,
+        endpoint: str | GatewayAddress,
         kind: str,
         name: str,
         *,
@@ -114,9 +115,10 @@ class GatewayJournal:
         from efaas.api.wire import journal_pb2, journal_pb2_grpc
 
         self._wire: Any = journal_pb2
-        self._place = f"{kind} {name} at {endpoint}"
+        address = endpoint if isinstance(endpoint, GatewayAddress) else GatewayAddress(endpoint)
+        self._place = f"{kind} {name} at {address.endpoint}"
         self._subject = journal_pb2.Subject(kind=kind, name=name)
-        self._token = token if callable(token) else lambda: token
+        self._token = token if callable(token) else (lambda: token) if token else address.token
         self._limits = limits
         self._writer = secrets.token_hex(12)
         self._asked_epoch = lease_epoch
@@ -136,7 +138,7 @@ class GatewayJournal:
         self._outbox: queue.SimpleQueue[Any] | None = None
         self._sent = 0
         """Of the operations that are pending, how many have gone out on the present connection."""
-        self._channel = _channel(endpoint)
+        self._channel = address.channel(_CHANNEL_OPTIONS)
         self._stub: Any = journal_pb2_grpc.GatewayStub(self._channel)  # type: ignore[no-untyped-call]
         self._thread = threading.Thread(target=self._keep_connected, name=f"journal {name}", daemon=True)
         self._thread.start()
@@ -531,12 +533,6 @@ class GatewayJournal:
         self._thread.join(5.0)
         self._channel.close()
         self._buffer.close()
-
-
-def _channel(endpoint: str) -> grpc.Channel:
-    import grpc
-
-    return grpc.insecure_channel(endpoint, options=_CHANNEL_OPTIONS)
 
 
 def _body(record: Mapping[str, Any], place: str) -> bytes:

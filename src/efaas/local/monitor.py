@@ -92,6 +92,9 @@ def take_description(record: RunRecord, device: DeviceRecord, state: Any) -> Non
     device.cold_starts, device.cold_start_s = state.cold_starts, state.cold_start_s
     device.warm_starts, device.warm_start_s = state.warm_starts, state.warm_start_s
     device.prepared_ahead = state.prepared_ahead
+    for charge in (*state.charges, *state.sessions):
+        charged_s = max(charge.qpu_s, device.charged_s.get(charge.session, 0.0))
+        device.charged_s[charge.session] = charged_s
     for told in state.sessions:
         session = record.sessions.get(told.session)
         if session is None or session.state.ended or session.device != device.name:

@@ -141,6 +141,8 @@ class SessionRecord:
     std_error: float | None = None
     best: float | None = None
     qpu_s: float = 0.0
+    cpu_s: float = 0.0
+    """CPU seconds of its runner so far."""
     shots: int = 0
     calibration_age_s: float | None = None
     calibration_epoch: int | None = None
@@ -184,6 +186,7 @@ class SessionRecord:
             if not self.state.ended:
                 self.state, self.reason = State.QUEUED, text(event.get("reason"))
         elif kind == "iteration":
+            self.cpu_s = max(self.cpu_s, number(event.get("cpu_s")) or 0.0)
             return self._evaluated(Evaluation.from_line(event, self.key))
         elif kind == "finished":
             result = event.get("result")
@@ -225,6 +228,7 @@ class SessionRecord:
         if exact is not None:
             self.exact = exact
         self.qpu_s = max(self.qpu_s, number(self.result.get("qpu_s")) or 0.0)
+        self.cpu_s = max(self.cpu_s, number(self.result.get("cpu_s")) or 0.0)
         self.shots = max(self.shots, integer(self.result.get("shots")) or 0)
 
     def evaluations(self) -> list[Evaluation]:
@@ -300,6 +304,8 @@ class DeviceRecord:
     """Whether its server was started, in this run or an earlier one of the folder."""
     failed: bool = False
     """Whether it was given up."""
+    charged_s: dict[str, float] = field(default_factory=dict)
+    """Device seconds charged to each session so far, as its server tells it."""
     uses: DeviceUses = field(default_factory=DeviceUses)
     """Where its time went, from its server's log; read at the end."""
 
@@ -317,6 +323,8 @@ class RunRecord:
     wall_s: float = 0.0
     """Wall seconds of all runs of the folder."""
     interrupted: bool = False
+    weights: dict[str, float] = field(default_factory=dict)
+    """Shares of tenants among all; 1 for those not named."""
 
     def exit_code(self) -> int:
         """0 all completed, 1 some failed, expired or were cancelled, 2 bad input, 130 interrupted."""

@@ -14,7 +14,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,6 +68,8 @@ class RunOptions:
     plot: bool = True
     json: bool = False
     """Whether stdout gets the summary and nothing else."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Shares of tenants (namespaces) among all; 1 for those not named."""
     ui: bool = False
     """Whether the gateway is started beside it, for its page."""
     programs: Programs = field(default_factory=Programs)
@@ -108,6 +110,7 @@ def run(options: RunOptions, stdout: TextIO | None = None, stderr: TextIO | None
         for warning in plan.warnings:
             print(f"warning: {warning}", file=stderr)
         record = make_record(folder, plan, started)
+        record.weights = read_weights(folder.read_run())
         known = read_history(folder.history)
         for session in record.sessions.values():
             session.take_history(line for line in known if line.session == session.key)
@@ -137,15 +140,19 @@ def _new(options: RunOptions) -> tuple[RunFolder, Plan, str]:
     folder = RunFolder.create(options.runs_dir, options.name or options.files[0].stem, now.astimezone())
     started = now.isoformat(timespec="seconds").replace("+00:00", "Z")
     version = importlib.metadata.version("efaas")
-    folder.write_documents(plan.documents, {"name": folder.name, "started": started, "version": version})
+    about: dict[str, Any] = {"name": folder.name, "started": started, "version": version}
+    if options.weights:
+        about["weights"] = dict(options.weights)
+    folder.write_documents(plan.documents, about)
     return folder, plan, started
 
 
 def _resumed(options: RunOptions) -> tuple[RunFolder, Plan, str]:
     assert options.resume is not None
-    if options.files or options.seed is not None or options.policy is not None or options.name is not None:
+    given = (options.seed, options.policy, options.name)
+    if options.files or options.weights or any(option is not None for option in given):
         raise InputError(
-            "goes on with what the run was started with; leave out files, --seed, --policy and --name",
+            "goes on with what the run was started with; leave out files, --seed, --policy, --weight, --name",
             place="--resume",
         )
     folder = RunFolder.open_existing(options.resume, options.runs_dir)
@@ -154,6 +161,13 @@ def _resumed(options: RunOptions) -> tuple[RunFolder, Plan, str]:
     except InputError:
         folder.unlock()
         raise
+
+
+def read_weights(run: Mapping[str, Any]) -> dict[str, float]:
+    """Weights of tenants from ``run.json``."""
+    told = run.get("weights")
+    pairs = told.items() if isinstance(told, dict) else ()
+    return {name: weight for name, value in pairs if (weight := number(value)) is not None and weight > 0}
 
 
 def make_record(folder: RunFolder, plan: Plan, started: str) -> RunRecord:
@@ -285,11 +299,15 @@ async def _supervised(
         from efaas.local.monitor import Monitor
 
         monitor = Monitor(folder, record)
+        from efaas.local.tenants import TenantAccounts
+
+        accounts = TenantAccounts.of(folder, record, plan)
         running = asyncio.create_task(supervisor.run(before_servers_end=monitor.ask))
         helpers = [
             asyncio.create_task(_tick(view, history)),
             asyncio.create_task(_watch(monitor)),
             asyncio.create_task(_later(exact)),
+            asyncio.create_task(accounts.run()),
         ]
         if options.ui:
             from efaas.local.ui import Ui

@@ -28,9 +28,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from efaas.accounts.message import ACCOUNTS_VARIABLE
 from efaas.local.folder import RunFolder, read_json, replace_file
 from efaas.local.processes import Programs, ProgressPipe, end, last_line, start
 from efaas.local.progress import FINAL, DeviceRecord, Evaluation, RunRecord, SessionRecord, State, text
+from efaas.local.tenants import ACCOUNTS_FILE
 
 EXIT_BAD_INPUT = 2
 EXIT_TEMPORARY = 75
@@ -192,7 +194,7 @@ class Supervisor:
                 (folder / stale).unlink(missing_ok=True)
             started = time.monotonic()
             device.started = True
-            process = await start(command, log)
+            process = await start(command, log, {ACCOUNTS_VARIABLE: str(folder / ACCOUNTS_FILE)})
             address = asyncio.create_task(self._address(device))
             try:
                 code = await process.wait()

@@ -131,6 +131,8 @@ class Ui:
             await process.stdin.drain()
 
     def _reports(self) -> Iterator[dict[str, Any]]:
+        for name, weight in self._record.weights.items():
+            yield {"kind": "tenant", "name": name, "weight": weight}
         for session in self._record.sessions.values():
             yield self._session_report(session)
         for device in self._record.devices.values():

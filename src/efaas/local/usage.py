@@ -73,7 +73,7 @@ def tenants(record: RunRecord) -> list[dict[str, Any]]:
             [session for key, session in record.sessions.items() if key.partition("/")[0] == name],
             record,
             capacity_s,
-            1.0 / len(names),
+            record.weights.get(name, 1.0) / sum(record.weights.get(each, 1.0) for each in names),
         )
         for name in names
     ]
@@ -91,7 +91,7 @@ def _tenant(
     batches = [session for session in sessions if session.batch]
     return {
         "tenant": name,
-        "weight": 1,
+        "weight": record.weights.get(name, 1.0),
         "sessions": len(sessions),
         "shots": sum(session.shots for session in sessions),
         "qpu_s": qpu_s,

@@ -101,6 +101,7 @@ class Account:
             "ttns_device_s": first["ttns_device_s"],
             "round_trip_s": max(job["timing"]["round_trip_s"] for job in record["jobs"]),
             "qpu_s": self.usage.qpu_s,
+            "cpu_s": self.usage.cpu_s,
             "shots": self.usage.shots,
             "device": first["device"],
             "calibration_age_s": first["calibration_age_s"],
