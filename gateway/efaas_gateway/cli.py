@@ -61,6 +61,10 @@ def main() -> None:
 )
 @click.option("--kubernetes-token-file", type=click.Path(path_type=Path), help="The gateway's own token.")
 @click.option("--kubernetes-ca-file", type=click.Path(path_type=Path), help="The API server's CA.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain of both addresses, PEM.")
+@click.option(
+    "--tls-key", type=click.Path(path_type=Path), help="Its key; both are read anew when they change."
+)
 @click.option("--half-life", "half_life_s", type=float, default=600.0, show_default=True, help="Seconds.")
 @click.option("--keep-days", type=float, help="Delete what ended longer ago, once an hour.")
 @click.option("--keep-bytes", type=int, help="Journal bytes kept for each tenant; the oldest go first.")

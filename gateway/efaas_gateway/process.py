@@ -25,6 +25,7 @@ from efaas_gateway.follow import RunFollower
 from efaas_gateway.serve import Gateway, Settings
 from efaas_gateway.store import Store
 from efaas_gateway.store.retention import Retention, prune_store
+from efaas_gateway.tls import Tls
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class Options:
     half_life_s: float = 600.0
     keep_days: float | None = None
     keep_bytes: int | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     follow: Path | None = None
     with_parent: bool = False
 
@@ -97,6 +100,19 @@ def access_for(options: Options) -> tuple[Access, Canceller | None]:
     return LocalAccess(token_text), ParentCanceller() if options.with_parent else None
 
 
+def tls_of(options: Options) -> Tls | None:
+    """The certificate, if one is named.
+
+    Raises:
+        InputError: only one of the two files is named.
+    """
+    if options.tls_cert is None and options.tls_key is None:
+        return None
+    if options.tls_cert is None or options.tls_key is None:
+        raise InputError("needs both --tls-cert and --tls-key", place="--tls-cert")
+    return Tls(options.tls_cert, options.tls_key)
+
+
 def _is_loopback(address: str) -> bool:
     host = address.rpartition(":")[0].strip("[]")
     try:
@@ -120,6 +136,7 @@ async def run(options: Options) -> int:
             http_listen=options.listen,
             half_life_s=options.half_life_s,
             charge_devices=options.follow is not None,
+            tls=tls_of(options),
         ),
         canceller,
     )

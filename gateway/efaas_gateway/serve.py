@@ -28,6 +28,7 @@ from efaas_gateway.hub import Hub
 from efaas_gateway.store import Store
 from efaas_gateway.store.derive import Derived
 from efaas_gateway.stream import GatewayService, make_server
+from efaas_gateway.tls import Certificates, Tls
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class Settings:
     half_life_s: float = HALF_LIFE_S
     charge_devices: bool = False
     """Charge QPU seconds from runners' records, where no device journals come in."""
+    tls: Tls | None = None
+    """Certificate of both servers; None: nothing is encrypted."""
     requests_per_s: float = 50.0
     """Of one user, in the long run; four times as many at once."""
     clock: Callable[[], float] = field(default=time.time)
@@ -86,6 +89,8 @@ class Gateway:
         self._server: grpc.aio.Server | None = None
         self._http: uvicorn.Server | None = None
         self._http_task: asyncio.Task[None] | None = None
+        self.certificates = Certificates(self.settings.tls) if self.settings.tls is not None else None
+        self._looking: asyncio.Task[None] | None = None
         self.committer: Committer
         self.service: GatewayService
 
@@ -109,7 +114,11 @@ class Gateway:
         self._server = make_server()
         journal_pb2_grpc.add_GatewayServicer_to_server(self.service, self._server)  # type: ignore[no-untyped-call]
         try:
-            self.stream_port = self._server.add_insecure_port(self.settings.stream_listen)
+            self.stream_port = (
+                self._server.add_insecure_port(self.settings.stream_listen)
+                if self.certificates is None
+                else self._server.add_secure_port(self.settings.stream_listen, self.certificates.for_stream())
+            )
         except RuntimeError:
             raise InputError(
                 f"cannot listen on {self.settings.stream_listen}; is another gateway running?",
@@ -138,18 +147,24 @@ class Gateway:
                 f"cannot listen on {self.settings.http_listen}: {error}", place="--listen"
             ) from None
         self.http_port = listening.getsockname()[1]
-        self._http = _Server(
-            uvicorn.Config(
-                app,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,
-                limit_concurrency=1000,
-                h11_max_incomplete_event_size=64 * 1024,
-                lifespan="off",
-            )
+        tls = self.settings.tls
+        config = uvicorn.Config(
+            app,
+            ssl_certfile=tls.cert_file if tls is not None else None,
+            ssl_keyfile=tls.key_file if tls is not None else None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+            limit_concurrency=1000,
+            h11_max_incomplete_event_size=64 * 1024,
+            lifespan="off",
         )
+        config.load()
+        if self.certificates is not None and config.ssl is not None:
+            self.certificates.for_http(config.ssl)
+            self._looking = asyncio.create_task(self.certificates.keep_looking())
+        self._http = _Server(config)
         self._http_task = asyncio.create_task(self._http.serve([listening]))
         while not self._http.started and not self._http_task.done():
             await asyncio.sleep(0.005)
@@ -165,6 +180,8 @@ class Gateway:
 
     async def close(self) -> None:
         """End the stream, commit what is under way."""
+        if self._looking is not None:
+            self._looking.cancel()
         if self._http is not None and self._http_task is not None:
             self._http.should_exit = True
             await self._http_task

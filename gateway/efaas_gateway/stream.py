@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from efaas.accounts.message import ACCOUNTS_EVERY_S
 from efaas.api.wire import journal_pb2 as wire
 from efaas.api.wire import journal_pb2_grpc
 from efaas.errors import EfaasError, InputError
@@ -33,9 +34,6 @@ from efaas_gateway.store.tables import journals
 logger = logging.getLogger(__name__)
 
 PROTOCOL = 1
-ACCOUNTS_EVERY_S = 1.0
-"""Between two broadcasts of the accounts; a queue must hear at least every 2 s."""
-
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _UNDER_WAY = 64
 _CHUNK_BYTES = 1024 * 1024
@@ -106,7 +104,8 @@ class GatewayService(journal_pb2_grpc.GatewayServicer):
         kind, name = _subject(told.subject)
         if not 8 <= len(told.writer) <= 64:
             raise InputError("the writer's id must have 8 to 64 characters", place="open.writer")
-        await self._access.writer(told.token, kind, name)
+        # In a cluster a session's epoch comes from its VQASession: whoever asks for "the next one" has none.
+        await self._access.writer(told.token, kind, name, -1 if told.next_epoch else told.lease_epoch)
 
         def take(connection: Any) -> JournalHead:
             return open_journal(
