@@ -20,12 +20,13 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from efaas.errors import InputError, ParameterError
-from efaas.optimizers.base import Ask, Estimate, Tell, Vector
+from efaas.optimizers.base import Ask, Estimate, Outlook, Tell, Vector
 
 LARGEST_VALUE = 1e100
 """Largest magnitude of an energy that is taken, so that its square stays finite in every method."""
@@ -51,14 +52,16 @@ def generator(seed: int, stream: int, position: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key))
 
 
+@lru_cache(maxsize=64)
 def signs(seed: int, stream: int, position: int, size: int) -> Vector:
-    """A Rademacher vector (each component +1 or -1 with probability one half), shape (size,).
+    """A Rademacher vector (each component +1 or -1 with probability one half), shape (size,), read-only.
 
-    Taken from raw bits, so that it does not change with the version of numpy.
+    Taken from raw bits, so that it does not change with the version of numpy. The last ones are remembered:
+    who draws ahead of need finds them drawn.
     """
     words = generator(seed, stream, position).bit_generator.random_raw(-(-size // 64))
     bits = np.unpackbits(np.asarray(words, dtype="<u8").view(np.uint8), bitorder="little")[:size]
-    return np.where(bits, 1.0, -1.0)
+    return frozen(np.where(bits, 1.0, -1.0))
 
 
 def checked_initial(initial: object) -> Vector:
@@ -174,6 +177,28 @@ class AskTell(ABC):
         twin = copy.copy(self)
         twin.tell(answers)
         return None if twin.finished is not None else twin._composed()
+
+    def branches(self, overlaps: Vector | None = None) -> list[Tell]:  # noqa: ARG002
+        """Answers to the pending ask that realise what may be asked next, likeliest first; by `preview`.
+
+        Args:
+            overlaps: shape (m,): fidelities of the pending ask, where they are known before its energies.
+
+        Returns:
+            Answers for each case that can be told exactly; none where the next points move in proportion to
+            the pending values.
+        """
+        return []
+
+    def outlook(self, overlaps: Vector | None = None) -> Outlook | None:  # noqa: ARG002
+        """All that is known of the next ask while the pending energies are not; None: nothing is.
+
+        It is computed once: what `tell` and the next `ask` need of it is kept. Changes nothing else.
+
+        Args:
+            overlaps: as in `branches`.
+        """
+        return None
 
     def ask_instead(self, asked: Ask) -> None:
         """Ask this, and not what the state leads to, until it is told.

@@ -7,6 +7,7 @@ Its state is a small JSON object; `restore` continues from it as if nothing had 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -46,6 +47,40 @@ class Tell:
     values: Vector
     std_errors: Vector
     overlaps: Vector = field(default_factory=lambda: np.empty(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is known of the next ask although one scalar of the pending answers is not.
+
+    The next ask is, up to rounding, `at(t)` for some t that the pending answers will determine: all its
+    points lie on parallel lines. SPSA and QN-SPSA know their next directions, gains and metric; only the
+    slope along the pending direction separates them from the next points.
+
+    Attributes:
+        iteration: of the next ask.
+        points: shape (k, n), radians: where its points are at t = 0.
+        slope: shape (n,), radians for t = 1: how all of them move with t.
+        overlaps: shape (m, 2, n), as in `Ask`, at t = 0.
+        bound: |t| is not above this; infinite where nothing limits the step.
+    """
+
+    iteration: int
+    points: Vector
+    slope: Vector
+    overlaps: Vector = field(default_factory=lambda: np.empty((0, 2, 0)))
+    bound: float = math.inf
+
+    def at(self, scalar: float) -> Ask:
+        """The next ask if the unknown scalar is this, up to rounding."""
+        shift = scalar * self.slope
+        overlaps = self.overlaps + shift if len(self.overlaps) else self.overlaps
+        return Ask(self.iteration, self.points + shift, overlaps)
+
+    def key(self) -> bytes:
+        """What identifies it: its bytes."""
+        arrays = (self.points, self.slope, self.overlaps)
+        return b"|".join([b"outlook", *(array.tobytes() for array in arrays)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,8 +115,8 @@ class NelderMead(AskTell):
             trial = (1 - contract) * centroid + contract * worst
         return Ask(self._iteration, trial[np.newaxis])
 
-    def branches(self) -> list[Tell]:
-        """Answers to the pending ask that realise each thing that may be asked next, likeliest first.
+    def branches(self, overlaps: Vector | None = None) -> list[Tell]:  # noqa: ARG002
+        """See `AskTell.branches`: answers that realise each thing that may be asked next.
 
         Any answer leads where one of these does, by `preview`, except where a whole simplex is asked: then
         the list is empty.

@@ -14,20 +14,25 @@ QN-SPSA (J. Gacon, C. Zoufal, G. Carleo, S. Woerner, Quantum 5, 567, 2021) divid
 stochastic estimate of the quantum geometric tensor (the Fubini-Study metric), from four fidelities an
 iteration.
 
-The directions are drawn from the seed and the iteration alone, so they are known before any result is
-(`next_direction`): only one scalar, the difference of two energies, separates a caller from the next point.
+**What is known before the result.** The directions are drawn from the seed and the iteration alone
+(`next_direction`), so only one scalar, the slope that two pending energies give, separates a caller from the
+next points: `outlook` is the line on which they lie. Twice there is not even that scalar. After the
+calibration of the learning rate the next points do not depend on its result. And where QN-SPSA's step is cut
+to `LONGEST_STEP`, its next points depend on the slope's sign
+alone: once the fidelities are known, `branches` has two.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from efaas.optimizers.asktell import AskTell, Kind, frozen, signs
-from efaas.optimizers.base import Ask, Estimate, Tell, Vector
+from efaas.optimizers.asktell import LARGEST_VALUE, AskTell, Kind, frozen, signs
+from efaas.optimizers.base import Ask, Estimate, Outlook, Tell, Vector
 
 ALPHA = 0.602
 """Decay exponent of the step (Spall 1998, section III.B)."""
@@ -129,6 +134,23 @@ class Spsa(AskTell):
         shift = width * self.direction(self._iteration)
         return Ask(self._iteration, np.array([centre + shift, centre - shift]))
 
+    def branches(self, overlaps: Vector | None = None) -> list[Tell]:  # noqa: ARG002
+        """See `AskTell.branches`: while it calibrates, any answers lead to the same points."""
+        if not self._calibrating:
+            return []
+        count = 2 * self._calibration_steps
+        return [Tell(np.zeros(count), np.zeros(count))]
+
+    def outlook(self, overlaps: Vector | None = None) -> Outlook | None:  # noqa: ARG002
+        """See `AskTell.outlook`: t is the slope along the pending direction, energy a radian."""
+        following = self._iteration if self._calibrating else self._iteration + 1
+        shift = self._perturbation / (following + 1) ** GAMMA * self.direction(following)
+        points = np.array([self.centre + shift, self.centre - shift])
+        if self._calibrating:
+            return Outlook(following, points, np.zeros_like(self.centre), bound=0.0)
+        step, _ = self.gains(self._iteration)
+        return Outlook(following, points, -step * self.direction(self._iteration))
+
     def _take(self, asked: Ask, answers: Tell) -> None:  # noqa: ARG002
         self._estimate = _mean_estimate(self.centre, answers)
         if self._calibrating:
@@ -185,6 +207,11 @@ class QnSpsa(AskTell):
         self._perturbation = perturbation
         self._regularization = regularization
         self._metric = frozen(np.eye(self._point.size))
+        self._restored()
+
+    def _restored(self) -> None:
+        # Fidelities, and what was made of them before the energies came.
+        self._foreseen: tuple[bytes, _Step] | None = None
 
     @property
     def metric(self) -> Vector:
@@ -199,17 +226,21 @@ class QnSpsa(AskTell):
         """Gradient direction of the iteration after the pending one."""
         return self.direction(self._iteration + 1)
 
-    def _metric_directions(self) -> tuple[Vector, Vector]:
+    def _metric_directions(self, iteration: int) -> tuple[Vector, Vector]:
         size = self._point.size
         return (
-            signs(self._seed, _METRIC_1, self._iteration, size),
-            signs(self._seed, _METRIC_2, self._iteration, size),
+            signs(self._seed, _METRIC_1, iteration, size),
+            signs(self._seed, _METRIC_2, iteration, size),
         )
 
     def _compose(self) -> Ask:
-        here, width = self._point, self._perturbation
-        shift = width * self.direction(self._iteration)
-        first, second = self._metric_directions()
+        return self._around(self._point, self._iteration)
+
+    def _around(self, here: Vector, iteration: int) -> Ask:
+        """What an iteration asks if the current point is this one."""
+        width = self._perturbation
+        shift = width * self.direction(iteration)
+        first, second = self._metric_directions(iteration)
         others = (
             here + width * (first + second),
             here + width * first,
@@ -217,23 +248,44 @@ class QnSpsa(AskTell):
             here - width * first,
         )
         return Ask(
-            self._iteration,
+            iteration,
             np.array([here + shift, here - shift]),
             np.array([(here, other) for other in others]),
         )
 
-    def _take(self, asked: Ask, answers: Tell) -> None:  # noqa: ARG002
-        self._estimate = _mean_estimate(self._point, answers)
-        width = self._perturbation
-        slope = (answers.values[0] - answers.values[1]) / (2 * width)
-        gradient = slope * self.direction(self._iteration)
+    def branches(self, overlaps: Vector | None = None) -> list[Tell]:
+        """See `AskTell.branches`: with known fidelities, a step cut to its longest, up or down the slope."""
+        if overlaps is None:
+            return []
+        bound = self._step(overlaps).bound
+        if not math.isfinite(bound):
+            return []
+        # Twice as far apart as the bound needs, so that no rounding brings the slope below it.
+        reach = 4 * self._perturbation * max(bound, 1.0)
+        if reach > LARGEST_VALUE:
+            return []
+        errors = np.zeros(2)
+        return [Tell(np.array([value, 0.0]), errors, overlaps) for value in (reach, -reach)]
 
+    def outlook(self, overlaps: Vector | None = None) -> Outlook | None:
+        """See `AskTell.outlook`: None before the fidelities are known, then t is the slope, cut to bounds."""
+        if overlaps is None:
+            return None
+        step = self._step(overlaps)
+        asked = self._around(self._point, self._iteration + 1)
+        return Outlook(asked.iteration, asked.points, step.slope, asked.overlaps, step.bound)
+
+    def _step(self, overlaps: Vector) -> _Step:
+        """The metric that four fidelities lead to, and the line along which the next point lies."""
+        key = overlaps.tobytes()
+        if self._foreseen is not None and self._foreseen[0] == key:
+            return self._foreseen[1]
         # Gacon et al. 2021, eqs. (12)-(15): g = -1/2 Hessian of the fidelity, so a mixed difference of
         # fidelities along two directions is -2 first.g.second (2 eps^2 in the denominator: the difference
         # is two-sided in one direction only).
-        first, second = self._metric_directions()
-        plus, first_only, minus, first_back = answers.overlaps
-        mixed = -0.5 * ((plus - first_only) - (minus - first_back)) / (2 * width**2)
+        first, second = self._metric_directions(self._iteration)
+        plus, first_only, minus, first_back = overlaps
+        mixed = -0.5 * ((plus - first_only) - (minus - first_back)) / (2 * self._perturbation**2)
         outer = np.outer(first, second)
         sample = mixed * (outer + outer.T) / 2
 
@@ -241,14 +293,34 @@ class QnSpsa(AskTell):
         metric = k / (k + 1) * self._metric + sample / (k + 1)
         # The root of the square takes the absolute value of each eigenvalue: a metric is not negative.
         eigenvalues, vectors = np.linalg.eigh(metric)
-        step = vectors @ ((vectors.T @ gradient) / (np.abs(eigenvalues) + self._regularization))
-        step = self._learning_rate * step
-        length = math.sqrt(float(step @ step) / step.size)
-        if length > LONGEST_STEP:
-            step = step * (LONGEST_STEP / length)
-        self._metric = frozen(metric)
-        self._point = frozen(self._point - step)
+        along = self.direction(self._iteration)
+        natural = vectors @ ((vectors.T @ along) / (np.abs(eigenvalues) + self._regularization))
+        slope = -self._learning_rate * natural
+        length = math.sqrt(float(slope @ slope) / slope.size)
+        step = _Step(frozen(metric), frozen(slope), LONGEST_STEP / length if length > 0 else math.inf)
+        self._foreseen = (key, step)
+        return step
+
+    def _take(self, asked: Ask, answers: Tell) -> None:  # noqa: ARG002
+        self._estimate = _mean_estimate(self._point, answers)
+        slope = float(answers.values[0] - answers.values[1]) / (2 * self._perturbation)
+        step = self._step(answers.overlaps)
+        # Cut as a number before it is a step, so that a step which is cut is the same to the bit whatever
+        # the slope was.
+        scalar = min(max(slope, -step.bound), step.bound)
+        self._metric = step.metric
+        self._point = frozen(self._point + scalar * step.slope)
+        self._foreseen = None
         self._iteration += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What fidelities make known of QN-SPSA's next point: `point + t * slope`, t cut to the bound."""
+
+    metric: Vector
+    slope: Vector
+    bound: float
 
 
 def _mean_estimate(centre: Vector, answers: Tell) -> Estimate:
