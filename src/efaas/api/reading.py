@@ -22,7 +22,7 @@ from efaas.api.device import Drift, QPUDeviceSpec
 from efaas.api.names import DEVICE_LABEL, SESSION_NAME_ANNOTATION, SESSION_RESOURCE
 from efaas.api.quantities import seconds
 from efaas.api.session import VQASessionSpec
-from efaas.api.shapes import circuit_shape, qubits_needed
+from efaas.api.shapes import circuit_key, circuit_shape, qubits_needed
 from efaas.api.status import QPUDeviceStatus
 from efaas.core.drift import DAY_S, PERTH_2023
 from efaas.core.fleet import Report
@@ -163,6 +163,7 @@ def read_device(document: Document, now_s: float) -> DeviceRecord:
         queue_s=wait_s,
         local_calibration_s=seconds(spec.calibration.duration) if local_ms is None else local_ms / 1000,
         calibrates_on_need=calibration is None or calibration.on_need,
+        warm_circuits=frozenset(warm.circuit for warm in status.warm_circuits),
         one_qubit_error=0.0 if calibration is None else calibration.one_qubit_error_ppm * _PPM,
         two_qubit_error=0.0 if calibration is None else calibration.two_qubit_error_ppm * _PPM,
         readout_error=0.0 if calibration is None else calibration.readout_error_ppm * _PPM,
@@ -201,6 +202,7 @@ def read_session(document: Document) -> SessionRecord:
         if wants.max_calibration_age is None
         else seconds(wants.max_calibration_age),
         min_fidelity=0.0 if wants.min_fidelity is None else float(wants.min_fidelity),
+        circuit=circuit_key(spec),
         shape=circuit_shape(spec),
     )
     return with_use(SessionRecord(key, tenant, request, 0.0, 0.0, None), document)

@@ -11,6 +11,9 @@ by default.
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 from efaas.api.session import Problem, VQASessionSpec
 from efaas.core.placement import CircuitShape
 
@@ -42,6 +45,21 @@ def problem_qubits(problem: Problem | None) -> int:
     if problem.max_cut is not None:
         return 1 + max(max(edge.nodes) for edge in problem.max_cut.edges)
     return 1
+
+
+def circuit_key(spec: VQASessionSpec) -> str | None:
+    """Digest of what a declared session's circuit is made of; None for a program, which may run any.
+
+    Nobody knows a circuit's own digest before it was built, which takes Qiskit. Sessions with the same key
+    have the same circuit: it is made of the ansatz and the number of qubits, and for QAOA of the problem.
+    """
+    if spec.ansatz is None:
+        return None
+    made_of = {"ansatz": spec.ansatz.model_dump(mode="json"), "qubits": qubits_needed(spec)}
+    if spec.ansatz.qaoa is not None and spec.problem is not None:
+        made_of["problem"] = spec.problem.model_dump(mode="json")
+    text = json.dumps(made_of, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def circuit_shape(spec: VQASessionSpec) -> CircuitShape:

@@ -167,6 +167,15 @@ class CalibrationState(Model):
     """Whether a job that finds the calibration too old gets a new one; false while calibrations fail."""
 
 
+class WarmCircuit(Model):
+    """A circuit whose caches are warm on the device."""
+
+    circuit: ShortText
+    """Digest of what makes the circuit in a session's spec; sessions with the same one start warm."""
+    epoch: Count
+    """Number of the calibration epoch that its layout goes by."""
+
+
 class QPUDeviceStatus(Model):
     """What a device is doing."""
 
@@ -186,6 +195,8 @@ class QPUDeviceStatus(Model):
     """Address of the QPU server's stream."""
     calibration: CalibrationState | None = None
     """Its last calibration."""
+    warm_circuits: Annotated[tuple[WarmCircuit, ...], Field(max_length=64)] = ()
+    """Circuits of the sessions that are there and start without preparation, some of them."""
     active_sessions: Count = 0
     """Sessions that hold a slot."""
     queue_depth: Count = 0
