@@ -1,20 +1,22 @@
-"""What is there, as events for a session's machine; and the machine's record as text.
+"""What is there, as events for a session's machine, and what runners leave when they end.
 
 Everything is read from the present state of objects, never from what changed: to read the same pod again
 gives the same events, which the machine takes twice without harm. So an operator that was away misses
 nothing.
 
 How a runner ended is read from its pod's status, which the kubelet writes: the runner's own word counts only
-as its exit code (`efaas.runner.main` lists them) and its last lines, for the message.
+as its exit code (`efaas.runner.main` lists them), its last lines, for the message, and the summary of its
+result, a JSON object that it leaves as its termination message.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from efaas.api.names import ADMISSION_GATE
+from efaas.api.reading import cpus, timestamp
 from efaas.core.session import SessionRecord, SessionState
 from efaas.core.session.messages import (
     Event,
@@ -25,14 +27,15 @@ from efaas.core.session.messages import (
     RunnerStarted,
     RunnerTroubled,
 )
-from efaas.core.session.record import Runner
-from efaas.errors import InputError
+from efaas.errors import ManifestError
 from efaas_operator.settings import LEASE_EPOCH_ANNOTATION
 
 _EXIT_FAILED = 1
 _EXIT_BAD_INPUT = 2
+_EXIT_EXPIRED = 3
 _EXIT_RESUMABLE = 75
 _MESSAGE_LIMIT = 1024
+_LARGEST = 1e15
 
 _TROUBLES = frozenset(
     {
@@ -133,6 +136,8 @@ def _failure(status: Mapping[str, Any], epoch: int, now_s: float) -> RunnerEnded
             return RunnerEnded(now_s, epoch, Outcome.FAILED, "BadInput", words)
         case code if code == _EXIT_FAILED:
             return RunnerEnded(now_s, epoch, Outcome.FAILED, "RunnerFailed", words)
+        case code if code == _EXIT_EXPIRED:
+            return RunnerEnded(now_s, epoch, Outcome.EXPIRED, "LimitReached", words)
         case code if code == _EXIT_RESUMABLE:
             return RunnerEnded(now_s, epoch, Outcome.CRASHED, "Interrupted", words)
         case None:
@@ -151,30 +156,96 @@ def _terminated(status: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _last_words(status: Mapping[str, Any]) -> str:
-    """The end of what the runner said: a kubelet keeps its last lines."""
+    """Why the runner ended, in its own words: of its summary, or its last lines, which a kubelet keeps."""
+    summary = _summary(status)
+    if summary:
+        return str(summary.get("reason", ""))[:_MESSAGE_LIMIT]
     return str(_terminated(status).get("message", "")).strip()[-_MESSAGE_LIMIT:]
 
 
-def record_to_text(record: SessionRecord) -> str:
-    """A record as it is kept with the session's object."""
-    return json.dumps(dataclasses.asdict(record), separators=(",", ":"))
-
-
-def record_from_text(text: str) -> SessionRecord:
-    """Read a record back.
-
-    Raises:
-        InputError: it is not one; somebody else has written it.
-    """
+def _summary(status: Mapping[str, Any]) -> dict[str, Any]:
+    """What the runner left of its result; empty if it left nothing that can be read."""
+    text = str(_terminated(status).get("message", "")).strip()
+    if not text.startswith("{"):
+        return {}
     try:
-        fields = json.loads(text)
-        if fields["runner"] is not None:
-            fields["runner"] = Runner(**fields["runner"])
-        if fields["ending"] is not None:
-            state, reason, message = fields["ending"]
-            fields["ending"] = (SessionState(state), reason, message)
-        return SessionRecord(**fields | {"state": SessionState(fields["state"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"is no record of a session ({error}); delete the session and apply it anew"
-        ) from None
+        summary = json.loads(text)
+    except ValueError:
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def result_of(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """A runner's result in brief; empty while there is none.
+
+    Returns:
+        ``energy``, ``std_error``, ``exact``, ``best`` as finite numbers where they are given; ``iterations``
+        and ``shots`` as counts.
+    """
+    summary = _summary(pod.get("status") or {})
+    result: dict[str, Any] = {}
+    for name in ("energy", "std_error", "exact", "best"):
+        value = summary.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST:
+            result[name] = float(value)
+    for name in ("iterations", "shots"):
+        value = summary.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST:
+            result[name] = value
+    return result
+
+
+def held_s(pod: Mapping[str, Any], now_s: float) -> float:
+    """Core seconds that a pod has had: requested cores times the time for which its node kept them for it.
+
+    From the kubelet's start time (or the scheduler's binding, while the kubelet has not spoken) to the end of
+    its last container, as the kubelet says; a pod that is not bound has had nothing.
+    """
+    if not pod["spec"].get("nodeName"):
+        return 0.0
+    status = pod.get("status") or {}
+    began = [
+        condition.get("lastTransitionTime")
+        for condition in status.get("conditions") or ()
+        if condition["type"] == "PodScheduled" and condition["status"] == "True"
+    ]
+    start = status.get("startTime") or (began[0] if began else None)
+    if start is None:
+        return 0.0
+    ended = []
+    if status.get("phase") in ("Succeeded", "Failed"):
+        for container in status.get("containerStatuses") or ():
+            finished = ((container.get("state") or {}).get("terminated") or {}).get("finishedAt")
+            if finished:
+                ended.append(timestamp(finished))
+    cores = sum(
+        cpus((each.get("resources") or {}).get("requests", {}).get("cpu", "0"))
+        for each in pod["spec"]["containers"]
+    )
+    try:
+        return max(0.0, (max(ended) if ended else now_s) - timestamp(start)) * cores
+    except ManifestError:
+        return 0.0
+
+
+def epoch_of(pod: Mapping[str, Any]) -> int:
+    """Lease epoch of a runner pod; 0 if it does not say."""
+    text = (pod["metadata"].get("annotations") or {}).get(LEASE_EPOCH_ANNOTATION, "")
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def ended(pod: Mapping[str, Any]) -> bool:
+    """Whether its kubelet said that it is over."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def gated(pod: Mapping[str, Any]) -> bool:
+    """Whether admission still holds it."""
+    gates = pod["spec"].get("schedulingGates") or ()
+    return any(gate["name"] == ADMISSION_GATE for gate in gates)
+
+
+def belongs(document: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
+    """Whether an object is owned by exactly this one, not by an earlier one of its name."""
+    uid = owner["metadata"]["uid"]
+    return any(each["uid"] == uid for each in document["metadata"].get("ownerReferences") or ())

@@ -15,6 +15,9 @@ LEASE_EPOCH_ANNOTATION = f"{GROUP}/lease-epoch"
 SESSION_LABEL = f"{GROUP}/session-name"
 """On a runner pod and its ConfigMap: name of the session, for selectors."""
 
+POD_SELECTOR = "app.kubernetes.io/managed-by=efaas-operator"
+"""Label selector of the operator's own pods."""
+
 QPU_AUDIENCE = "efaas-qpu"
 """Audience of the tokens that QPU servers take."""
 

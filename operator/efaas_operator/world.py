@@ -77,7 +77,7 @@ class Store:
     def __iter__(self) -> Iterator[Document]:
         return iter(list(self._objects.values()))
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """Keys of all objects."""
         return list(self._objects)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from efaas_operator.reading import record_from_text, record_to_text, runner_events
+from efaas_operator.keeping import Kept, kept_from_text, kept_to_text
+from efaas_operator.reading import runner_events
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,10 +54,10 @@ RECORDS = st.builds(
 
 @given(RECORDS)
 def test_a_record_that_was_written_down_is_the_same(record: SessionRecord):
-    assert record_from_text(record_to_text(record)) == record
+    assert kept_from_text(kept_to_text(Kept(record, 2.5))) == Kept(record, 2.5)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"state":"Gone","runner":null,"ending":null}'])
+@pytest.mark.parametrize("text", ["{}", "[]", '{"session":{"state":"Gone"},"cpu":0}', '{"session":{"x":1},"cpu":0}'])
 def test_a_text_that_is_no_record_is_refused(text: str):
     with pytest.raises(InputError, match="is no record of a session"):
-        record_from_text(text)
+        kept_from_text(text)

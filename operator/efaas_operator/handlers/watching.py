@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ import kopf
 from efaas.api.meta import GROUP, VERSION
 from efaas.kubernetes.connection import Connection
 from efaas_operator.metrics import Metrics
+from efaas_operator.settings import POD_SELECTOR
 from efaas_operator.world import Kind, World
 
 _TOKEN_READ_AGAIN = timedelta(minutes=5)
@@ -34,9 +36,6 @@ RESOURCES: dict[Kind, tuple[str, ...]] = {
     Kind.CONFIG_MAP: ("", "v1", "configmaps"),
 }
 """Group, version and plural of what is watched."""
-
-POD_SELECTOR = "app.kubernetes.io/managed-by=efaas-operator"
-"""Label selector of the operator's own pods."""
 
 
 def field_selector(system_namespace: str) -> str:
@@ -114,6 +113,9 @@ async def watch(
             )
         except Exception as error:
             log.warning("watching broke off and begins anew", extra={"error": repr(error)})
+            for number in (signal.SIGTERM, signal.SIGINT):
+                # kopf took them over, and what it gave up does not listen to them any more.
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, 5.0)
         else:

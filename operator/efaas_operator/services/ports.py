@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from efaas.core.admission import Waiting
 from efaas_operator.work import WorkQueue
 
 
@@ -71,3 +72,40 @@ class DeviceService(Protocol):
     def attach(self, queue: WorkQueue, sessions: WorkQueue) -> None:
         """Take the queue of device names and the queue of session keys, to add to both."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a session is."""
+
+    iterations: int = 0
+    best: float | None = None
+    """Lowest energy found."""
+    ttns_p50_s: float | None = None
+    """Median time to next shot, wall seconds."""
+
+
+class ProgressSource(Protocol):
+    """Knows how far sessions are."""
+
+    def known(self, session: str) -> Progress | None:
+        """As last heard; None before anything was heard."""
+        ...
+
+    def forget(self, session: str) -> None:
+        """The session is gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a session's status shows beside what its machine says."""
+
+    progress: Progress | None = None
+    charged: Charged | None = None
+    cpu_s: float = 0.0
+    """Requested cores times the time for which they were held."""
+    result: Mapping[str, Any] = field(default_factory=dict)
+    """What its runner left, as `efaas_operator.reading.result_of` reads it."""
+    waiting: Waiting | None = None
+    """What admission told it."""
