@@ -124,6 +124,8 @@ class Step:
     key: bytes
     what: Any
     """What `prepare` needs."""
+    runnable: bool = True
+    """Whether its jobs are known once it is prepared, so that they may be sent ahead too."""
 
 
 @dataclass(slots=True)
@@ -286,7 +288,7 @@ class Ahead:
             return
         for step in steps:
             self._steps[step.key] = step.what
-            self._feed(CandidatesFound(self._clock(), (step.key,), informed=informed))
+            self._feed(CandidatesFound(self._clock(), (step.key,), runnable=step.runnable, informed=informed))
             if not self._now.open:
                 return
 

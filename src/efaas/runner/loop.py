@@ -17,19 +17,21 @@ a scan). Its shots are new, so it is free of that bias.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from efaas.core.qpu.messages import JobKind
 from efaas.core.speculation import Mode
-from efaas.optimizers.base import Ask, Tell
+from efaas.optimizers.base import Ask
 from efaas.optimizers.scan import Scan
 from efaas.runner.ahead import Ahead, Inbox, Step
 from efaas.runner.foresight import Estimate, Foresight, key_of
 from efaas.runner.jobs import JobFuture, Request
 from efaas.runner.limits import Limits
+from efaas.runner.pending import ForesightLooks, Pending
+from efaas.runner.readings import answers_of, estimate_of
 from efaas.runner.trajectory import SCAN_WINDOW, Trajectory
 from efaas.runner.waiting import Waiting
 
@@ -157,7 +159,7 @@ class VariationalLoop:
             results, cpu_s = self._run(self._requests(asked, first))
         else:
             results, cpu_s, estimate = self._run_ahead(self._ahead, asked, first)
-        answers = _answers(asked, results)
+        answers = answers_of(asked, results)
         if estimate is not None and not estimate.accepts(answers):
             estimate = None
         chosen = self._foresight.take(answers, estimate)
@@ -181,43 +183,38 @@ class VariationalLoop:
         taken = ahead.decide(Step(key_of(asked), asked))
         self._waiting.check()
         cpu_s = time.process_time() - self._cpu_mark_s
-        # Overlaps are shares of outcomes, of which there are no running estimates.
-        listens = len(asked.points) > 0 and not len(asked.overlaps)
-        listener = ahead.listener(first)
+        pending = Pending(
+            ahead,
+            ForesightLooks(self._foresight, ahead.mode),
+            first,
+            fidelities=len(asked.overlaps) > 0,
+            tolerant=ahead.mode is Mode.TOLERANT,
+        )
 
-        def heard(shots: int, evaluations: tuple[Evaluation, ...]) -> None:
-            listener(_estimate(evaluations, shots))
+        def hear(shots: int, evaluations: tuple[Evaluation, ...]) -> None:
+            pending.hear_energies(estimate_of(evaluations, shots))
 
-        futures = [
-            self._dispatcher.submit(
-                request, cpu_s=cpu_s, device=taken.device, on_partial=heard if listens else None
+        requests = self._requests(asked, first)
+        futures: dict[int, JobFuture] = {}
+        # Fidelities first: they have no running estimates, and the next step needs them whole.
+        for request in reversed(requests):
+            future = self._dispatcher.submit(
+                request,
+                cpu_s=cpu_s,
+                device=taken.device,
+                on_partial=hear if request.observables else None,
             )
-            for request in self._requests(asked, first)
-        ]
-        ahead.submitted(first, futures, taken.device)
-        stepped_on: list[Estimate] = []
-        tolerant = ahead.mode is Mode.TOLERANT
-
-        def on_partial(estimate: Estimate | None) -> None:
-            if estimate is None or (tolerant and stepped_on):
-                return
-            if not ahead.wants_candidates:
-                return
-            if tolerant:
-                stepped_on.append(estimate)
-            ahead.offer(self._steps(self._foresight.after(estimate.answers)), informed=True)
-
-        if not tolerant and ahead.wants_candidates:
-            ahead.offer(self._steps(self._foresight.guesses()))
-        ahead.wait(lambda: self._waiting.look(futures), on_partial)
-        results = [self._waiting.result(future) for future in futures]
+            futures[request.evaluation] = future
+            if not request.observables:
+                future.add_done_callback(pending.hear_fidelities)
+        in_order = [futures[request.evaluation] for request in requests]
+        ahead.submitted(first, in_order, taken.device)
+        pending.look_ahead()
+        ahead.wait(lambda: self._waiting.look(in_order), pending.heard)
+        results = [self._waiting.result(future) for future in in_order]
         ahead.came(results)
         self._cpu_mark_s = time.process_time()
-        return results, cpu_s, stepped_on[0] if stepped_on else None
-
-    @staticmethod
-    def _steps(asks: Iterator[Ask]) -> Iterator[Step]:
-        return (Step(key_of(asked), asked) for asked in asks)
+        return results, cpu_s, pending.stepped_on
 
     def _requests(self, asked: Ask, first: int, kind: JobKind = JobKind.LOOP) -> list[Request]:
         """The jobs of an ask: energies of the points, fidelities of the pairs."""
@@ -282,7 +279,7 @@ class VariationalLoop:
         self._trajectory.next_evaluation = scan.total_asks
 
     def _take_scanned(self, scan: Scan, asked: Ask, result: JobResult) -> None:
-        answers = _answers(asked, [result])
+        answers = answers_of(asked, [result])
         scan.tell_ask(asked.iteration, answers)
         cpu_s = time.process_time() - self._cpu_mark_s
         self._cpu_mark_s += cpu_s
@@ -313,30 +310,3 @@ class VariationalLoop:
         )
         for result in results:
             self._dispatcher.acknowledge(result.job_id)
-
-
-def _answers(asked: Ask, results: Sequence[JobResult]) -> Tell:
-    """What an optimizer is told: energies from the first job, fidelities from the last."""
-    values = errors = overlaps = np.empty(0)
-    if len(asked.points):
-        values, errors = results[0].values[:, 0], results[0].std_errors[:, 0]
-    if len(asked.overlaps):
-        overlaps = np.array([_all_zeros(item) for item in results[-1].evaluations])
-    return Tell(values, errors, overlaps)
-
-
-def _estimate(evaluations: Sequence[Evaluation], shots: int) -> Estimate | None:
-    """A running estimate as answers, if it can be told."""
-    values = np.array([item.values[0] for item in evaluations])
-    errors = np.array([item.std_errors[0] for item in evaluations])
-    if not (np.isfinite(values).all() and np.isfinite(errors).all()):
-        return None
-    return Estimate(Tell(values, errors), shots)
-
-
-def _all_zeros(evaluation: Any) -> float:
-    """Share of shots in which every bit was 0: the fidelity that an overlap circuit measures."""
-    zero = ~evaluation.outcomes.any(axis=1)
-    counts = evaluation.counts if len(evaluation.counts) else np.ones(len(zero), dtype=np.uint64)
-    total = int(counts.sum())
-    return float(counts[zero].sum()) / total if total else 0.0
