@@ -9,11 +9,11 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import click
 import yaml
 
+from efaas.cluster.explain import explained
 from efaas.errors import EfaasError
 
 _PATH = click.Path(path_type=Path, dir_okay=False)
@@ -83,50 +83,6 @@ def why(pod: str, namespace: str, url: str, as_json: bool) -> None:
         reason = getattr(error, "reason", error)
         raise click.ClickException(f"the extender at {url} does not answer: {reason}; give --url") from None
     click.echo(json.dumps(answer, indent=1) if as_json else explained(answer), nl=as_json)
-
-
-def explained(answer: dict[str, Any]) -> str:
-    """An answer of ``/why`` as a table, best node first."""
-    placed = f"on node {answer['node']}" if answer["node"] else "waits"
-    tenant = answer["tenant"]
-    lines = [
-        f"Pod {answer['pod']} {placed}; session {answer['session'] or 'not named'}; "
-        f"namespace {tenant['name']} has {tenant['share']:.1%} of its dominant resource."
-    ]
-    if "problem" in answer:
-        return "\n".join([*lines, answer["problem"], ""])
-    rows = [
-        ("NODE", "DEVICE", "POINTS", "COST", "TTNS", "QUEUE", "CALIBRATION", "FIDELITY", "SLOTS", "WHY NOT")
-    ]
-    for entry in answer["nodes"]:
-        cost = entry.get("cost")
-        terms = (
-            (
-                f"{cost['seconds']:.3f} s",
-                f"{cost['ttnsSeconds']:.3f} s",
-                f"{cost['queueSeconds'] * (1 + cost['overuse']):.3f} s",
-                f"{cost['calibrationSeconds']:.3f} s",
-                f"{cost['fidelity']:.4f}",
-            )
-            if cost
-            else ("-",) * 5
-        )
-        slots = f"{entry['slots']['used']}/{entry['slots']['all']}"
-        rows.append(
-            (
-                entry["node"],
-                entry["device"],
-                str(entry.get("points", "-")),
-                *terms,
-                slots,
-                entry.get("refused", ""),
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines += [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from efaas_scheduler.cli import explained, main
+from efaas_scheduler.cli import main
 from efaas_scheduler.configuration import Configuration, load_configuration
 from efaas_scheduler.connection import connect
 from efaas_scheduler.profile import scheduler_configuration
@@ -109,35 +109,3 @@ def test_why_without_an_extender_says_what_to_give():
     assert result.exit_code == 1
     assert "does not answer" in result.output
     assert "give --url" in result.output
-
-
-def test_why_as_a_table():
-    answer = {
-        "pod": "ns/p",
-        "session": "ns/s",
-        "node": None,
-        "tenant": {"name": "ns", "share": 0.25},
-        "nodes": [
-            {
-                "node": "a",
-                "device": "q",
-                "slots": {"all": 4, "used": 1},
-                "points": 10,
-                "cost": {
-                    "seconds": 2.0,
-                    "ttnsSeconds": 0.5,
-                    "queueSeconds": 0.25,
-                    "overuse": 1.0,
-                    "calibrationSeconds": 0.0,
-                    "fidelity": 0.9,
-                },
-            },
-            {"node": "b", "device": "r", "slots": {"all": 4, "used": 0}, "refused": "down"},
-        ],
-    }
-    assert explained(answer).splitlines() == [
-        "Pod ns/p waits; session ns/s; namespace ns has 25.0% of its dominant resource.",
-        "NODE  DEVICE  POINTS  COST     TTNS     QUEUE    CALIBRATION  FIDELITY  SLOTS  WHY NOT",
-        "a     q       10      2.000 s  0.500 s  0.500 s  0.000 s      0.9000    1/4",
-        "b     r       -       -        -        -        -            -         0/4    down",
-    ]

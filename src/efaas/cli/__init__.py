@@ -163,10 +163,10 @@ def submit(
     max_duration: str | None,
     detach: bool,
 ) -> None:
-    """Run FILE in a cluster: a Python script on the SDK or Qiskit's primitives, or a manifest; then follow it.
+    """Run FILE in a cluster, and follow it: a manifest, or a Python script on the SDK or on primitives.
 
-    The script becomes a ConfigMap and a VQASession with it; ARGUMENTS are the script's. Ctrl-C stops following,
-    the session goes on.
+    The script becomes a ConfigMap and a VQASession with it; ARGUMENTS are the script's. Ctrl-C stops
+    following; the session goes on.
 
     Exit codes: 0 completed, 1 failed, expired or cancelled, 2 bad input, 130 no longer followed.
     """
