@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types imports unit bench bench-scheduler crds lock proto clean
+.PHONY: demo test lint types imports unit bench bench-scheduler crds lock proto clean images chart kind-up kind-down e2e
 
 demo: $(VENV)/.installed
 	$(BIN)/efaas run examples/h2.yaml
@@ -36,6 +36,26 @@ proto: $(VENV)/.installed-dev
 # The CustomResourceDefinitions come from the models in efaas.api.
 crds: $(VENV)/.installed-dev
 	$(BIN)/python -m efaas.api.crd crds
+	cp crds/*.yaml charts/efaas/files/crds/
+
+# Container images; sizes are printed against their targets. Needs a container engine with BuildKit.
+images:
+	scripts/build_images.sh
+
+# What the chart holds of other files: CRDs, the schema of its values and their page.
+chart: crds
+	$(BIN)/python scripts/chart_schema.py
+
+# A kind cluster with everything in it, and its end. Needs docker, kind, kubectl and helm.
+kind-up:
+	scripts/kind_up.sh
+
+kind-down:
+	scripts/kind_down.sh
+
+# From nothing: a fresh cluster, the examples, faults. Needs what kind-up needs.
+e2e: $(VENV)/.installed-dev
+	$(BIN)/pytest e2e -q
 
 # Locks hold versions and hashes, never the address of a registry.
 lock: $(VENV)/.installed-dev
