@@ -37,8 +37,9 @@ def serve(config: Path, kubeconfig: Path | None, address_file: Path | None) -> N
     except EfaasError as error:
         raise click.ClickException(str(error)) from None
     start_logging(configuration.log_level)
-    for name in ("kopf.objects", "kopf.activities", "kopf._core"):
+    for name in ("kopf.objects", "kopf.activities"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("kopf._core").setLevel(logging.ERROR)  # it warns that signals are not its own
     try:
         sys.exit(asyncio.run(run(configuration, connection, address_file)))
     except OSError as error:

@@ -184,7 +184,7 @@ def result_of(pod: Mapping[str, Any]) -> dict[str, Any]:
     """
     summary = _summary(pod.get("status") or {})
     result: dict[str, Any] = {}
-    for name in ("energy", "std_error", "exact", "best"):
+    for name in ("energy", "std_error", "exact", "best", "ttns_p50_s"):
         value = summary.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST:
             result[name] = float(value)

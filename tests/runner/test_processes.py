@@ -195,7 +195,7 @@ def test_missing_variables_are_named():
 
 def test_a_limit_expires_the_session(run):
     runner = run(declared(limits="shots: 250"))
-    assert runner.code == 1
+    assert runner.code == 3
     state, reason = runner.states[-1]
     assert state == "Expired"
     assert "its limit spec.limits.shots is 250" in reason
@@ -290,7 +290,7 @@ def test_a_signal_ends_it_at_once_and_resumably(tmp_path, run, number):
 def test_a_program_that_computes_for_ever_ends_at_its_limit(tmp_path):
     program = "while True:\n    sum(range(1000))\n"
     runner = Process(tmp_path, with_program("duration: 500ms"), program).end()
-    assert runner.code == 1
+    assert runner.code == 3
     state, reason = runner.states[-1]
     assert state == "Expired"
     assert "spec.limits.duration is 0.5 s" in reason

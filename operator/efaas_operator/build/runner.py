@@ -39,6 +39,8 @@ _SESSION_FOLDER = "/etc/efaas/session"
 _PROGRAM_FOLDER = "/etc/efaas/program"
 _WORK_FOLDER = "/var/lib/efaas"
 _TOKEN_FOLDER = "/var/run/secrets/efaas"
+_TERMINATION_MESSAGE = "/dev/termination-log"
+"""Where kubelets let a container leave its last words, also under a root file system that is read only."""
 
 
 def runner_name(session: str, epoch: int) -> str:
@@ -99,6 +101,7 @@ def build_runner_pod(session: Mapping[str, Any], epoch: int, settings: Settings)
             {"name": "program", "configMap": {"name": script["name"], "items": [_item(script["key"])]}}
         )
         mounts.append({"name": "program", "mountPath": _PROGRAM_FOLDER, "readOnly": True})
+    environment.append({"name": "EFAAS_TERMINATION_MESSAGE", "value": _TERMINATION_MESSAGE})
     environment.append({"name": "HOME", "value": "/tmp"})
     resources = settings.runner.document()
     resources["requests"][SESSION_RESOURCE] = resources["limits"][SESSION_RESOURCE] = "1"

@@ -5,13 +5,18 @@ nothing to it, while kopf's create, update and resume handlers keep their progre
 every object at each restart. kopf lists, watches, follows bookmarks, lists anew after 410 and breaks off
 watches that say nothing. What it does not do: tell of objects that were deleted while no watch was open. The
 periodic pass (`efaas_operator.services.survey`) finds those.
+
+kopf has an event loop of its own in a thread of its own: when it ends, by a fault as well, it cancels every
+task of its loop that it does not know, and it takes over the process's signals. What it is told goes to the
+operator's loop, where alone the world is read and written.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
-import signal
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -44,7 +49,7 @@ def field_selector(system_namespace: str) -> str:
 
 
 def make_registry(connection: Connection, world: World, metrics: Metrics) -> kopf.OperatorRegistry:
-    """Handlers of all kinds, and how kopf logs in."""
+    """Handlers of all kinds, and how kopf logs in; to be called on the loop that the world belongs to."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
@@ -90,14 +95,13 @@ def _watch(
     registry: kopf.OperatorRegistry, kind: Kind, resource: tuple[str, ...], world: World, metrics: Metrics
 ) -> None:
     store, told = world[kind], metrics.watch_events.labels(kind.value)
+    loop = asyncio.get_running_loop()
 
     @kopf.on.event(*resource, registry=registry, id=f"watch-{kind.value}")
-    async def take(event: Any, **_: Any) -> None:
+    async def hear(event: Any, **_: Any) -> None:
         told.inc()
-        if event["type"] == "DELETED":
-            store.gone(event["object"])
-        else:
-            store.put(event["object"])
+        take = store.gone if event["type"] == "DELETED" else store.put
+        loop.call_soon_threadsafe(take, event["object"])
 
 
 async def watch(
@@ -106,17 +110,42 @@ async def watch(
     """Watch until told to stop; kopf gives up on errors in a watch, so it is started anew."""
     log = logging.getLogger(__name__)
     pause_s = 0.5
-    while not stop.is_set():
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        while not stop.is_set():
+            flag, ended = _start(registry, settings)
+            broken: asyncio.Future[Any] = asyncio.wrap_future(ended)
+            waiting: set[asyncio.Future[Any]] = {broken, stopping}
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                flag.set()
+            if not stop.is_set():
+                error = broken.exception()
+                log.warning("watching broke off and begins anew", extra={"error": repr(error)})
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, 5.0)
+    finally:
+        stopping.cancel()
+
+
+def _start(
+    registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings
+) -> tuple[threading.Event, concurrent.futures.Future[None]]:
+    """Start kopf in a thread; returns what stops it, and what tells that it ended."""
+    flag = threading.Event()
+    ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def run() -> None:
         try:
-            await kopf.operator(
-                registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=stop
+            asyncio.run(
+                kopf.operator(
+                    registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=flag
+                )
             )
-        except Exception as error:
-            log.warning("watching broke off and begins anew", extra={"error": repr(error)})
-            for number in (signal.SIGTERM, signal.SIGINT):
-                # kopf took them over, and what it gave up does not listen to them any more.
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, 5.0)
-        else:
-            return
+            ended.set_result(None)
+        except BaseException as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=run, name="kopf", daemon=True).start()
+    return flag, ended

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from efaas.journal import open_journal
 from efaas.runner.environment import RunnerEnvironment
 from efaas.runner.limits import Limits
-from efaas.runner.main import EXIT_FAILED, closing, dispatcher_for
+from efaas.runner.main import EXIT_EXPIRED, closing, dispatcher_for
 from efaas.runner.progress import Progress
-from efaas.runner.result import problem_document, session_result, write_json
+from efaas.runner.result import leave_summary, problem_document, session_result, write_json
 from efaas.runner.waiting import LimitReached
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run_declared(
         try:
             loop.run()
         except LimitReached as limit:
-            status, reason, code = "Expired", limit.message, EXIT_FAILED
+            status, reason, code = "Expired", limit.message, EXIT_EXPIRED
         outcome = loop.outcome()
         if not reason:
             reason = outcome["stopped_by"]
@@ -74,6 +74,7 @@ def run_declared(
                 problem_document(prepared.program, prepared.terms, starts, prepared.readout_mitigation),
             )
         write_json(environment.folder / "result.json", result)
+        leave_summary(environment.termination_message, result)
         progress.finished(result)
         progress.state(status, reason, dispatcher.device)
         return code

@@ -16,6 +16,9 @@
     optional: descriptor of a pipe for progress, one JSON object a line
 ``EFAAS_PROGRAM``
     the user's program, for sessions that have one
+``EFAAS_TERMINATION_MESSAGE``
+    optional: file that takes the result in brief, one JSON object of at most 4 KiB, when the runner ends; in
+    a pod the one that its kubelet reads into the pod's status
 """
 
 from __future__ import annotations
@@ -84,6 +87,7 @@ class RunnerEnvironment:
     lease_epoch: int = 0
     progress_fd: int | None = None
     program: Path | None = None
+    termination_message: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -112,6 +116,9 @@ class RunnerEnvironment:
             lease_epoch=_number(variables, "EFAAS_LEASE_EPOCH") or 0,
             progress_fd=_number(variables, "EFAAS_PROGRESS_FD"),
             program=Path(variables["EFAAS_PROGRAM"]) if variables.get("EFAAS_PROGRAM") else None,
+            termination_message=Path(variables["EFAAS_TERMINATION_MESSAGE"])
+            if variables.get("EFAAS_TERMINATION_MESSAGE")
+            else None,
         )
 
     def load_session(self) -> VQASession:

@@ -4,8 +4,9 @@
 exit    meaning
 ======= =====================================================================================
 0       completed
-1       failed, or expired (a limit of the session ended it)
+1       failed
 2       bad input: one sentence on stderr, the same as reason of the state Failed
+3       expired: a limit of the session ended it
 75      interrupted, or no QPU could be reached: start it again and it goes on from its journal
 ======= =====================================================================================
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
+EXIT_EXPIRED = 3
 EXIT_RESUMABLE = 75
 
 LONGEST_PATIENCE_S = 120.0
@@ -74,6 +76,7 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
     progress = Progress(log=sys.stderr)
+    environment = None
     try:
         environment = RunnerEnvironment.read(variables)
         progress = Progress(environment.progress_fd, sys.stderr)
@@ -83,7 +86,13 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
         progress.say(f"{signalled}: ended; the journal holds what was done")
         return EXIT_RESUMABLE
     except BaseException as error:
-        return report(error, progress)
+        code = report(error, progress)
+        if environment is not None and code != EXIT_RESUMABLE:
+            from efaas.runner.result import leave_summary
+
+            reason = str(error) if isinstance(error, EfaasError) else describe(error)
+            leave_summary(environment.termination_message, {"status": "Failed", "reason": reason})
+        return code
 
 
 def run_session(environment: RunnerEnvironment, session: VQASession, progress: Progress) -> int:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from efaas.errors import EfaasError, InputError, JobFailed, QpuUnavailable
 from efaas.runner.environment import RunnerEnvironment
-from efaas.runner.main import EXIT_FAILED, EXIT_RESUMABLE, Interrupted, describe, stand_down
+from efaas.runner.main import EXIT_EXPIRED, EXIT_FAILED, EXIT_RESUMABLE, Interrupted, describe, stand_down
 from efaas.runner.progress import Progress
-from efaas.runner.result import session_result, write_json
+from efaas.runner.result import leave_summary, session_result, write_json
 
 if TYPE_CHECKING:
     from efaas.api.session import VQASession
@@ -69,6 +69,7 @@ def run_program(
         result = session_result(session.key, status, reason, handle.outcome(), handle.summary(), None)
         handle.close()
         write_json(environment.folder / "result.json", result)
+        leave_summary(environment.termination_message, result)
         progress.finished(result)
         progress.state(status, reason, handle.device)
         return code
@@ -94,7 +95,7 @@ def _run(script: Path, arguments: tuple[str, ...], handle: Session) -> tuple[str
         if handle.limit is None:
             raise
         stand_down()
-        return "Expired", handle.limit.message, EXIT_FAILED
+        return "Expired", handle.limit.message, EXIT_EXPIRED
     except SystemExit as leaving:
         if leaving.code in (None, 0):
             return _completed(handle)
@@ -103,7 +104,7 @@ def _run(script: Path, arguments: tuple[str, ...], handle: Session) -> tuple[str
         return "Failed", last_line.text or f"the program ended with exit code {leaving.code}", EXIT_FAILED
     except BaseException as error:
         if handle.limit is not None:
-            return "Expired", handle.limit.message, EXIT_FAILED
+            return "Expired", handle.limit.message, EXIT_EXPIRED
         if isinstance(error, QpuUnavailable) or (isinstance(error, JobFailed) and error.retry):
             return "", str(error), EXIT_RESUMABLE
         _print_traceback(error)
@@ -114,7 +115,7 @@ def _run(script: Path, arguments: tuple[str, ...], handle: Session) -> tuple[str
 
 def _completed(handle: Session) -> tuple[str, str, int]:
     if handle.limit is not None:
-        return "Expired", handle.limit.message, EXIT_FAILED
+        return "Expired", handle.limit.message, EXIT_EXPIRED
     return "Completed", "the program ended", 0
 
 

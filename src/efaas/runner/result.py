@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = "efaas.dev/session-result/v1"
+_LONGEST_REASON = 500
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -21,6 +23,28 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+
+
+def leave_summary(path: Path | None, result: Mapping[str, Any]) -> None:
+    """Leave what a cluster shows of a result, where a kubelet takes it from; nothing without a path.
+
+    A kubelet keeps 4 KiB. A file that cannot be written costs the summary and never the session: the whole
+    result is in the journal and beside it.
+
+    Args:
+        path: of the file; it is there already and is written over, as it may be a mount.
+        result: as `session_result` makes it, or at least ``status`` and ``reason``.
+    """
+    if path is None:
+        return
+    names = ("status", "reason", "energy", "std_error", "exact", "iterations", "shots", "best")
+    summary = {name: result[name] for name in names if result.get(name) is not None}
+    ttns_s = (result.get("ttns_s") or {}).get("p50")
+    if ttns_s is not None:
+        summary["ttns_p50_s"] = ttns_s
+    summary["reason"] = str(summary.get("reason", ""))[:_LONGEST_REASON]
+    with contextlib.suppress(OSError, ValueError):
+        path.write_text(json.dumps(summary, allow_nan=False), encoding="utf-8")
 
 
 def session_result(
