@@ -30,7 +30,7 @@ from efaas.errors import EfaasError, InputError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _EXTENDER_PORT = 8888
-_SCHEDULER = "app.kubernetes.io/component=scheduler"
+_SCHEDULER = "app.kubernetes.io/name=efaas-scheduler"
 
 
 @dataclass(frozen=True)

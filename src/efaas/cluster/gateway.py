@@ -128,10 +128,10 @@ def open_gateway(cluster: Cluster, system_namespace: str, url: str = "") -> Iter
             f"there is no Service {SERVICE}; give --system-namespace, or --gateway URL",
             place=system_namespace,
         )
-    port = next((each for each in service["spec"]["ports"] if each["name"] in ("http", "https")), None)
+    port = next((each for each in service["spec"]["ports"] if each["name"] == "http"), None)
     if port is None:
-        raise InputError("has no port named http or https", place=f"{system_namespace}/service/{SERVICE}")
-    tls = _tls(cluster, system_namespace) if port["name"] == "https" else None
+        raise InputError("has no port named http", place=f"{system_namespace}/service/{SERVICE}")
+    tls = _tls(cluster, system_namespace) if port.get("appProtocol") == "https" else None
     with forwarded(cluster, system_namespace, f"service/{SERVICE}", int(port["port"])) as address:
         yield Gateway(address, token, tls, f"{SERVICE}.{system_namespace}.svc")
 
