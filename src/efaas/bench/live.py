@@ -1,0 +1,233 @@
+"""The same comparison live: real QPU servers, streams and VQEs in scaled device time, beside the model.
+
+For each policy three QPU servers are started (Aer behind gRPC, policy from the manifest) and several
+recorded traces are played to them, one after the other: background jobs at load 0.9 and three sessions
+whose optimizer asks for what the real results tell it. The same traces go through the simulator. Mean TTNS
+of the two is put side by side, over the same iterations.
+
+**Time scale.** A device second lasts `TIME_SCALE` wall seconds. What the programs themselves take (gRPC
+both ways, the pipe to Aer, Python's event loop: some 2 ms of wall time an iteration on a quiet machine) is
+not in the model; it looks `1 / TIME_SCALE` times as long in device time. 0.15 makes it some 15 ms of device
+time, small against an iteration of 2 s and a slice of 250 ms, and lets three traces of six policies end
+within ten minutes. Wall time of the network is reported beside the figures, so that what is left over can
+be judged.
+
+Tables, in ``data/live/``: `iterations` (a row for each iteration and side) and `comparison` (a row for each
+policy and trace).
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from efaas.bench import records
+from efaas.bench.energies_problems import named_problem
+from efaas.bench.live_client import LiveIteration, LivePlay
+from efaas.bench.live_servers import Servers
+from efaas.bench.live_trace import Trace, TraceSettings, record_trace, simulate
+from efaas.client import QpuConnection, SessionIdentity
+from efaas.core.qpu.config import POLICIES
+from efaas.simulator import Measures
+
+SNAPSHOT = "kolkata-27"
+PROBLEM = "ising-4-realamplitudes"
+TIME_SCALE = 0.15
+LEAST_TRACES = 3
+AGREEMENT = 15.0
+"""Percent by which live and simulated mean TTNS may differ."""
+
+_TEXT, _REAL, _WHOLE, _FLAG = pa.string(), pa.float64(), pa.int64(), pa.bool_()
+
+ITERATIONS = pa.schema(
+    [
+        pa.field("policy", _TEXT),
+        pa.field("trace", _WHOLE),
+        pa.field("side", _TEXT, metadata={"doc": "live or simulated"}),
+        pa.field("session", _TEXT),
+        pa.field("evaluation", _WHOLE),
+        pa.field("device", _TEXT),
+        pa.field("ready_s", _REAL),
+        pa.field("ttns_s", _REAL, metadata={"doc": "device seconds; null: had not started at the end"}),
+        pa.field("network_s", _REAL, metadata={"doc": "real network, device seconds; null: simulated"}),
+        pa.field("value", _REAL, metadata={"doc": "mean of measured energies; null: simulated"}),
+        pa.field("late", _FLAG, metadata={"doc": "Aer took longer than the device time"}),
+    ]
+)
+COMPARISON = pa.schema(
+    [
+        pa.field("policy", _TEXT),
+        pa.field("trace", _WHOLE),
+        pa.field("live_s", _REAL, metadata={"doc": "mean TTNS"}),
+        pa.field("simulated_s", _REAL),
+        pa.field("network_s", _REAL, metadata={"doc": "real network's part of the live mean"}),
+        pa.field("iterations", _WHOLE),
+        pa.field("late", _WHOLE),
+        pa.field("time_scale", _REAL),
+        pa.field("wall_s", _REAL, metadata={"doc": "it took; differs from run to run"}),
+    ]
+)
+
+Progress = Callable[[str, int, int], None]
+
+
+def run(
+    out: Path,
+    seeds: int = LEAST_TRACES,
+    *,
+    policies: tuple[str, ...] = POLICIES,
+    settings: TraceSettings | None = None,
+    time_scale: float = TIME_SCALE,
+    progress: Progress | None = None,
+) -> list[records.Target]:
+    """Play traces live and simulated; writes the tables of ``data/live/``.
+
+    Args:
+        out: result folder.
+        seeds: number of traces.
+        policies: which are compared.
+        settings: what traces are drawn from.
+        time_scale: wall seconds of a device second, above 0.
+        progress: hears what is done: phase, done, all.
+
+    Returns:
+        A target for each policy: how far live and simulated mean TTNS are apart.
+
+    Raises:
+        ServerFailed: a QPU server does not come up.
+        EfaasError: a job failed.
+    """
+    settings = settings or TraceSettings()
+    problem = named_problem(PROBLEM)
+    iterations: list[dict[str, Any]] = []
+    comparison: list[dict[str, Any]] = []
+    done = 0
+    with tempfile.TemporaryDirectory(prefix="efaas-live-") as folder:
+        for policy in policies:
+            with Servers(Path(folder), SNAPSHOT, policy, time_scale) as servers:
+                shot_s = _shot_s(next(iter(servers.endpoints.values())), problem.circuit.program)
+                for number in range(seeds):
+                    trace = record_trace(number, shot_s, settings)
+                    begun = time.perf_counter()
+                    live = LivePlay(trace, policy, servers.endpoints, problem, time_scale).run()
+                    wall_s = time.perf_counter() - begun
+                    simulated = simulate(trace, policy, _ids(live))
+                    iterations += _rows(policy, trace, live, simulated)
+                    comparison.append(_compared(policy, trace, live, simulated, time_scale, wall_s))
+                    done += 1
+                    if progress is not None:
+                        progress(f"live, {policy}", done, seeds * len(policies))
+    records.write(out / "data" / "live" / "iterations.parquet", ITERATIONS, iterations)
+    records.write(out / "data" / "live" / "comparison.parquet", COMPARISON, comparison)
+    return targets(out)
+
+
+def _shot_s(endpoint: str, program: str | bytes) -> float:
+    """Device seconds of a shot, as the server says; it compiles the circuit on the way."""
+    with QpuConnection(endpoint, SessionIdentity("background/first-look")) as connection:
+        return connection.register_circuit(program).shot_s
+
+
+def _ids(live: list[LiveIteration]) -> dict[str, list[str]]:
+    ids: dict[str, list[str]] = {}
+    for iteration in live:
+        ids.setdefault(iteration.session, []).append(iteration.job_id)
+    return ids
+
+
+def _rows(policy: str, trace: Trace, live: list[LiveIteration], simulated: Measures) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {
+            "policy": policy,
+            "trace": trace.number,
+            "side": "live",
+            "session": one.session,
+            "evaluation": one.evaluation,
+            "device": one.device,
+            "ready_s": one.ready_s,
+            "ttns_s": one.ttns_s,
+            "network_s": one.network_s,
+            "value": one.value,
+            "late": one.late,
+        }
+        for one in live
+    ]
+    rows += [
+        {
+            "policy": policy,
+            "trace": trace.number,
+            "side": "simulated",
+            "session": one.session,
+            "evaluation": one.evaluation,
+            "device": one.device,
+            "ready_s": one.ready_s,
+            "ttns_s": None if one.start_s is None else one.ttns_s,
+        }
+        for one in simulated.iterations
+    ]
+    return rows
+
+
+def _compared(
+    policy: str,
+    trace: Trace,
+    live: list[LiveIteration],
+    simulated: Measures,
+    time_scale: float,
+    wall_s: float,
+) -> dict[str, Any]:
+    waits = simulated.ttns_s()
+    return {
+        "policy": policy,
+        "trace": trace.number,
+        "live_s": sum(one.ttns_s for one in live) / len(live),
+        "simulated_s": sum(waits) / len(waits),
+        "network_s": sum(one.network_s for one in live) / len(live),
+        "iterations": len(live),
+        "late": sum(one.late for one in live),
+        "time_scale": time_scale,
+        "wall_s": wall_s,
+    }
+
+
+def comparison(out: Path) -> list[dict[str, Any]]:
+    """Rows of the comparison; none if nothing was run live."""
+    path = out / "data" / "live" / "comparison.parquet"
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.exists() else []
+    return rows
+
+
+def targets(out: Path) -> list[records.Target]:
+    """How far live and simulated mean TTNS are apart, for each policy, from the tables alone."""
+    rows = comparison(out)
+    found = []
+    for policy in dict.fromkeys(row["policy"] for row in rows):
+        mine = [row for row in rows if row["policy"] == policy]
+        live_s = sum(row["live_s"] for row in mine) / len(mine)
+        simulated_s = sum(row["simulated_s"] for row in mine) / len(mine)
+        network_s = sum(row["network_s"] for row in mine) / len(mine)
+        late = sum(row["late"] for row in mine)
+        apart = 100 * abs(live_s - simulated_s) / live_s
+        reason = (
+            f"live {live_s:.3f} s, simulated {simulated_s:.3f} s at time scale {mine[0]['time_scale']:g}; "
+            f"the real network is {network_s:.3f} s of it, {late} iterations outlasted their device time"
+        )
+        found.append(
+            records.Target(
+                f"live against simulated mean TTNS, {policy}",
+                apart,
+                None,
+                len(mine),
+                AGREEMENT,
+                False,
+                "%",
+                reason,
+            )
+        )
+    return found
