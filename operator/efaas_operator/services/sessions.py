@@ -55,6 +55,7 @@ from efaas_operator.world import World
 _LOG = logging.getLogger(__name__)
 _SLOW_LOOK_S = 30.0
 _REFUSED_AGAIN_S = 10.0
+_LONGEST_REASON = 1000
 
 
 @dataclass(slots=True)
@@ -146,6 +147,24 @@ class SessionService:
             counts[life.kept.record.state.value] += 1
         return counts
 
+    def reports(self) -> dict[str, dict[str, Any]]:
+        """What the gateway is told of each session."""
+        told: dict[str, dict[str, Any]] = {}
+        for key, life in self._lives.items():
+            record = life.kept.record
+            answer = self._admission.answers.get(key) if record.state is SessionState.PENDING else None
+            text = f"{record.reason}: {record.message}" if record.message else record.reason
+            told[key] = {
+                "state": record.state.value,
+                "reason": text[:_LONGEST_REASON],
+                "device": record.device,
+                "queue_position": answer.position + 1 if answer and answer.position is not None else 0,
+                "restarts": record.restarts,
+            }
+            if answer is not None and answer.start_s is not None:
+                told[key]["estimated_start_s"] = answer.start_s
+        return told
+
     def on_device(self, device: str) -> list[str]:
         """Keys of sessions that are on a device."""
         return [key for key, life in self._lives.items() if life.kept.record.device == device]
@@ -228,9 +247,10 @@ class SessionService:
         )
         answer = self._admission.answers.get(key)
         if machine.wants_slot and not missing:
-            if self._admission.take_grant(key):
+            # Not before there is a pod to release: an admitted session without one has lost its runner.
+            if pod is not None and self._admission.take_grant(key):
                 events.insert(0, Granted(now_s))
-            elif answer is not None:
+            elif answer is not None and key not in self._admission.granted:
                 events.insert(0, Refused(now_s, answer.reason, answer.message))
         for event in events:
             try:
@@ -255,7 +275,7 @@ class SessionService:
         tenant = key.partition("/")[0]
         cpu_s = life.kept.cpu_before_s + life.held_s
         if cpu_s or record.qpu_s:
-            self._admission.admission.charge(key, tenant, cpu_s, record.qpu_s, now_s)
+            self._admission.charge(key, cpu_s, record.qpu_s)
         if record.state in FINAL and not life.counted:
             life.counted = True
             held = None if record.admitted_s is None else max(0.0, now_s - record.admitted_s)
