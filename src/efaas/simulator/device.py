@@ -6,6 +6,7 @@ of the machine afterwards (conservation of device time, Little's law), so nothin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -101,7 +102,9 @@ class Device:
         self._calibrating_s = 0.0
         self._since_s = 0.0
         self._token = 0
-        self._wake_token = 0
+        # When the machine wants to be woken, and for when that is arranged; a wish is void after an event.
+        self._wish_s = math.inf
+        self._alarm_s = math.inf
         self._reserved_since_s: float | None = None
         # Until when the books of idleness and of jobs present are written.
         self._booked_s = 0.0
@@ -115,7 +118,7 @@ class Device:
     def feed(self, event: Event) -> None:
         """Give the machine an event and do what it says."""
         now_s = event.now_s
-        self._wake_token += 1  # an earlier wish to be woken is void
+        self._wish_s = math.inf
         self.events += 1
         if self._reserved_since_s is not None:
             self.time.reserved_s += self.measured(self._reserved_since_s, now_s)
@@ -159,36 +162,42 @@ class Device:
             self._wake_at(decision.at_s)
         elif isinstance(decision, CutSlice):
             self._token += 1
-            self._hold_until(self._since_s + decision.expected_s)
+            self._hold_for(decision.expected_s)
         elif isinstance(decision, StopSlice):
             self._end_slice(now_s)
         elif isinstance(decision, StartCalibration):
             self._start_calibration(decision, now_s)
 
     def _wake_at(self, at_s: float) -> None:
-        token = self._wake_token
+        self._wish_s = at_s
+        if at_s < self._alarm_s:
+            self._alarm_s = at_s
+            self._host.at(at_s, TIMER, self._wake)
 
-        def wake(now_s: float) -> None:
-            if token == self._wake_token:
-                self.feed(TimerFired(now_s))
-
-        self._host.at(at_s, TIMER, wake)
+    def _wake(self, now_s: float) -> None:
+        """An alarm; most ring for a wish that was followed by a later one."""
+        if now_s == self._alarm_s:
+            self._alarm_s = math.inf
+        if now_s == self._wish_s:
+            self.feed(TimerFired(now_s))
+        elif self._wish_s < self._alarm_s:
+            self._wake_at(self._wish_s)
 
     def _start_slice(self, started: StartSlice, now_s: float) -> None:
         self._slice, self._since_s = started, now_s
         self._token += 1
         self._host.slice_starts(self, started, now_s)
-        self._hold_until(now_s + started.expected_s)
+        self._hold_for(started.expected_s)
 
-    def _hold_until(self, until_s: float) -> None:
+    def _hold_for(self, expected_s: float) -> None:
         token = self._token
-        self._expected_s = until_s - self._since_s
+        self._expected_s = expected_s
 
         def end(now_s: float) -> None:
             if self._token == token:
                 self._end_slice(now_s, whole=True)
 
-        self._host.at(until_s, DEVICE, end)
+        self._host.at(self._since_s + expected_s, DEVICE, end)
 
     def _end_slice(self, now_s: float, *, whole: bool = False) -> None:
         running = self._slice

@@ -87,6 +87,9 @@ class DualResourceFairQueue(Policy):
         # Who had the device last, if cells are left, and how long its turn has lasted.
         self._current: JobRecord | None = None
         self._turn_s = 0.0
+        # The batch job that was asked for several slices in one last, and what turning to it cost.
+        self._repeated: JobRecord | None = None
+        self._paid_s = 0.0
         # What each class can claim of its guaranteed share.
         self._claims = tuple(
             Claim(config.guaranteed_share, config.guarantee_window_s, config.slice_s or 0.0) for _ in JobClass
@@ -154,7 +157,10 @@ class DualResourceFairQueue(Policy):
             self._refresh(job.session)
 
     def used(self, job: JobRecord, busy_s: float, now_s: float) -> None:
-        self._turn_s += busy_s
+        if job is self._repeated and self._turn_s + busy_s > self.config.turn_s:
+            self._end_turns(job, busy_s)
+        else:
+            self._turn_s += busy_s
         self._claims[job.job_class].served(busy_s, now_s)
         if job.job_class is JobClass.ACTIVE:
             share_s = 2 * self.config.guaranteed_share * self._turn_s
@@ -164,6 +170,21 @@ class DualResourceFairQueue(Policy):
             slices = math.ceil(busy_s / (self.config.slice_s or math.inf) - _ROUNDING)
             self._insertions -= max(1, slices if self.config.merge_slices else 1)
         self._use(job.session, 0.0, busy_s, now_s)
+
+    def _end_turns(self, job: JobRecord, busy_s: float) -> None:
+        """A run that may be several slices in one: turns begin anew where they would have between slices."""
+        cells_s = self._slice_cells(job) * job.job.block_s
+        part_s = self._paid_s + cells_s
+        while busy_s > _ROUNDING:
+            if self._turn_s >= self.config.turn_s:
+                self._turn_s = 0.0
+            self._turn_s += min(part_s, busy_s)
+            busy_s -= part_s
+            part_s = cells_s
+
+    def _slice_cells(self, job: JobRecord) -> int:
+        """Cells of a whole slice of this job."""
+        return _fit(self.config.slice_s or math.inf, job.job.block_s, job.job.blocks)
 
     def left(self, job: JobRecord, now_s: float) -> None:
         if job is self._current:
@@ -345,15 +366,20 @@ class DualResourceFairQueue(Policy):
     def repeats(self, run: Run, now_s: float, last_job: str | None) -> int:
         """Whole slices of batch work until its turn ends, a loop may be back, or a better class may claim."""
         slice_s, job = self.config.slice_s, run.job
-        active, first, _, _ = self.queues
+        active, first, batch, _ = self.queues
         if slice_s is None or job.job_class is not JobClass.BATCH or active or first:
             return 1
-        cells_s = _fit(slice_s, job.job.block_s, job.job.blocks) * job.job.block_s
+        if self._claims[JobClass.BATCH].value_s(now_s) > 0:
+            return 1  # what a claim is worth in the end depends on when it is served
+        cells_s = self._slice_cells(job) * job.job.block_s
         if run.blocks * job.job.block_s < cells_s - _ROUNDING:
             return 1  # shortened to fit a gap
         turn_s = 0.0 if job.id == last_job else self.config.slice_cost_s
+        self._repeated, self._paid_s = job, turn_s
         had_s = self._turn_s if job is self._current else 0.0
         longest_s = self.config.turn_s - had_s - turn_s
+        if len(batch) == 1:
+            longest_s = job.remaining_s  # there is nobody to take turns with
         slices = math.ceil(longest_s / cells_s - _ROUNDING)
         back = self._next_back(now_s) if self.config.gap_fitting else None
         if back is not None:
