@@ -26,11 +26,13 @@ from efaas_operator.handlers import watching
 from efaas_operator.kubernetes import ApiError, Document, KubernetesApi
 from efaas_operator.metrics import Metrics
 from efaas_operator.probes import Probes
+from efaas_operator.services.accounts import AccountsService
 from efaas_operator.services.admission import AdmissionService
 from efaas_operator.services.election import Election, LostLease
 from efaas_operator.services.nodes import SilentNodes
-from efaas_operator.services.ports import DeviceService
-from efaas_operator.services.progress import NoProgress
+from efaas_operator.services.ports import DeviceService, ProgressSource
+from efaas_operator.services.progress import GatewayProgress, NoProgress
+from efaas_operator.services.reports import GatewayReports
 from efaas_operator.services.runners import Runners
 from efaas_operator.services.scripts import Scripts
 from efaas_operator.services.sessions import SessionService
@@ -81,8 +83,20 @@ class Operator:
         self.admission = AdmissionService(
             world, self.settings, seconds(configuration.half_life), configuration.weights, metrics
         )
-        self.progress = NoProgress()
-        location = f"{gateway.url}/api/v1/sessions" if gateway is not None and gateway.url else ""
+        self.accounts = AccountsService(configuration)
+        self.admission.accounts = self.accounts
+        token_file = Path(configuration.gateway_token_file)
+        self.progress: ProgressSource = NoProgress()
+        location = ""
+        if gateway is not None and gateway.url is not None:
+            location = f"{gateway.url.rstrip('/')}/api/v1/sessions"
+            self.progress = GatewayProgress(
+                gateway.url,
+                token_file,
+                Path(gateway.ca_file) if gateway.ca_file is not None else None,
+                seconds(pace.progress_interval),
+                lambda key: self.session_queue.add(key),
+            )
         self.sessions = SessionService(
             api,
             world,
@@ -99,6 +113,9 @@ class Operator:
         self.device_queue = WorkQueue("QPUDevice", self.devices.reconcile, metrics, workers=2)
         self.admission.queue = self.session_queue
         self.devices.attach(self.device_queue, self.session_queue)
+        self._reports = (
+            GatewayReports(gateway, token_file, self.sessions.reports) if gateway is not None else None
+        )
         self._silent = SilentNodes(world)
         self.sessions.silent_nodes = self._silent.names
         self._survey = Survey(
@@ -126,7 +143,11 @@ class Operator:
                 group.create_task(self.devices.run(), name="device service"),
                 group.create_task(self.admission.run(), name="admission"),
                 group.create_task(self._survey.run(), name="survey"),
+                group.create_task(self.progress.run(), name="progress"),
+                group.create_task(self.accounts.listen(), name="accounts"),
             ]
+            if self._reports is not None:
+                tasks.append(group.create_task(self._reports.run(), name="reports"))
             await watching.watch(self._registry, self._kopf_settings, stop)
             for task in tasks:
                 task.cancel()

@@ -20,6 +20,7 @@ from efaas.core.fairness import UsageLedger
 from efaas.core.placement import DeviceView, Request
 from efaas.errors import ManifestError
 from efaas_operator.metrics import Metrics
+from efaas_operator.services.accounts import AccountsService
 from efaas_operator.settings import Settings
 from efaas_operator.work import WorkQueue
 from efaas_operator.world import World
@@ -59,6 +60,7 @@ class AdmissionService:
         self._metrics = metrics
         self._clock = clock
         self._requests: dict[str, tuple[int, Request, float]] = {}
+        self._weighed: dict[str, float] = {}
         self._changed = asyncio.Event()
         self.admission = Admission(UsageLedger(half_life_s))
         self.granted: set[str] = set()
@@ -71,6 +73,8 @@ class AdmissionService:
         """Keys of sessions that hold one, with the device (empty before they are placed)."""
         self.queue: WorkQueue | None = None
         """Of sessions."""
+        self.accounts: AccountsService | None = None
+        """What the gateway knows of QPU use; statuses are gone by if it has told nothing."""
 
     def look_again(self) -> None:
         """Something changed that may let somebody in."""
@@ -115,6 +119,7 @@ class AdmissionService:
         """Name those who are released now, and answer the others."""
         now_s = self._clock()
         self._weigh()
+        self._take_accounts(now_s)
         holders = []
         for key, device in self.holding():
             found = self.request(key)
@@ -142,6 +147,17 @@ class AdmissionService:
             told = before.get(key)
             if told is None or told.reason != answer.reason:
                 self.queue.add(key)
+
+    def charge(self, key: str, cpu_s: float, qpu_s: float) -> None:
+        """Count what a session has used in all its life.
+
+        Args:
+            key: of the session.
+            cpu_s: requested cores times the time for which its pods held them.
+            qpu_s: device seconds that QPU servers charged; the gateway's sums go first where there are any.
+        """
+        told = self.accounts is not None and self.accounts.latest is not None
+        self.admission.charge(key, key.partition("/")[0], cpu_s, 0.0 if told else qpu_s, self._clock())
 
     def take_grant(self, key: str) -> bool:
         """Whether the session was named for release; it is not any more."""
@@ -180,10 +196,24 @@ class AdmissionService:
         """Weights as the ConfigMap says, then the namespace's label, then 1."""
         config_map = self._world.config_maps.get(self._weights)
         listed = (config_map or {}).get("data") or {}
+        weights = {}
         for namespace in self._world.namespaces:
             name = namespace["metadata"]["name"]
             text = listed.get(name) or (namespace["metadata"].get("labels") or {}).get(WEIGHT_LABEL) or "1"
-            self.admission.ledger.set_weight(name, weight_in(text))
+            weights[name] = weight_in(text)
+            if weights[name] != self._weighed.get(name, 1.0):
+                self.admission.ledger.set_weight(name, weights[name])
+        self._weighed = weights
+        if self.accounts is not None:
+            self.accounts.tell_weights(weights)
+
+    def _take_accounts(self, now_s: float) -> None:
+        """QPU use as the gateway sums it, over all devices and all that ever ran: statuses lag and vanish."""
+        latest = self.accounts.latest if self.accounts is not None else None
+        if latest is None:
+            return
+        for name, account in latest.tenants.items():
+            self.admission.ledger.report(name, 0.0, account.qpu_s, now_s)
 
     def _cores(self) -> float:
         return max(cpus(self._settings.runner.cpu), 0.001)

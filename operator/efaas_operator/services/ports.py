@@ -96,6 +96,10 @@ class ProgressSource(Protocol):
         """The session is gone."""
         ...
 
+    async def run(self) -> None:
+        """Whatever goes on all the time; until cancelled."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
