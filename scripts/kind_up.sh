@@ -21,8 +21,13 @@ context=kind-$cluster
 kind export kubeconfig --quiet --name "$cluster"
 say "loading the images into the workers"
 mapfile -t workers < <(kind get nodes --name "$cluster" | grep -v control-plane | sort)
-images=()
-for part in operator scheduler gateway qpu runner; do images+=("$registry-$part:$tag"); done
+# Named by their content: a pod is made anew when its image is another one, and only then.
+parts=(operator scheduler gateway qpu runner) images=()
+content=$(for part in "${parts[@]}"; do docker image inspect --format '{{.Id}}' "$registry-$part:$tag"; done | sha256sum | cut -c1-12)
+for part in "${parts[@]}"; do
+  docker tag "$registry-$part:$tag" "$registry-$part:$content"
+  images+=("$registry-$part:$content")
+done
 kind load docker-image --quiet --name "$cluster" --nodes "$(IFS=,; echo "${workers[*]}")" "${images[@]}"
 
 say "installing the chart"
@@ -34,6 +39,6 @@ metadata:
   labels: {pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: restricted}
 YAML
 helm --kube-context "$context" upgrade --install efaas charts/efaas --namespace $namespace \
-  --values scripts/kind-values.yaml --wait --timeout 5m "$@" >&2
+  --values scripts/kind-values.yaml --set "images.tag=$content" --wait --timeout 5m "$@" >&2
 kubectl --context "$context" get qpudevices
 say "next: kubectl --context $context apply -f examples/h2.yaml; kubectl --context $context get vqa,qpu --watch"

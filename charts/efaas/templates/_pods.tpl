@@ -41,10 +41,16 @@ imagePullSecrets:
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .affinity }}
 affinity:
+  {{- with .affinity }}
   {{- toYaml . | nindent 2 }}
-{{- end }}
+  {{- else }}
+  # Off the QPU nodes where there are others: those are for devices and runners.
+  nodeAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      preference: {matchExpressions: [{key: efaas.dev/qpu, operator: DoesNotExist}]}
+  {{- end }}
 tolerations:
 - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
 - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
