@@ -54,6 +54,15 @@ class Gateway(Model):
     """Certificates that its own is checked with; its stream is not encrypted without."""
 
 
+class QpuTls(Model):
+    """Certificates of QPU servers."""
+
+    secret: Name
+    """Secret in the system's namespace: ``tls.crt`` for ``*.NAMESPACE.svc``, ``tls.key``, ``ca.crt``."""
+    ca_file: _File
+    """Its ``ca.crt`` as the operator itself reads it; runners are given it too."""
+
+
 class Election(Model):
     """Which of several replicas works."""
 
@@ -101,6 +110,11 @@ class Configuration(Model):
     """Of a QPU pod."""
     qpu_storage: _Quantity = "1Gi"
     """Of the volume with a QPU server's log."""
+    attend_devices: bool = True
+    """Whether the operator keeps QPU servers and nodes; if not, it reads devices' statuses, as others write
+    them, and changes nothing about devices."""
+    qpu_tls: QpuTls | None = None
+    """Without it the streams to QPU servers are not encrypted."""
     user: Annotated[int, Field(ge=1, le=2**31 - 1)] = 65532
     """User and group of all containers."""
     gateway: Gateway | None = None
@@ -145,6 +159,8 @@ class Configuration(Model):
             qpu=settings.Resources(self.qpu.cpu, self.qpu.memory),
             qpu_storage=self.qpu_storage,
             user=self.user,
+            operator_service_account=self.operator_service_account,
+            qpu_tls_secret=self.qpu_tls.secret if self.qpu_tls is not None else "",
         )
 
     @model_validator(mode="after")

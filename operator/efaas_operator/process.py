@@ -28,6 +28,7 @@ from efaas_operator.metrics import Metrics
 from efaas_operator.probes import Probes
 from efaas_operator.services.accounts import AccountsService
 from efaas_operator.services.admission import AdmissionService
+from efaas_operator.services.devices import attend
 from efaas_operator.services.election import Election, LostLease
 from efaas_operator.services.nodes import SilentNodes
 from efaas_operator.services.ports import DeviceService, ProgressSource
@@ -79,7 +80,13 @@ class Operator:
         gateway = configuration.gateway
         self._registry = watching.make_registry(connection, world, metrics)
         self._kopf_settings = watching.make_settings(configuration.system_namespace)
-        self.devices: DeviceService = make_devices(self) if make_devices is not None else Unattended(world)
+        self.devices: DeviceService
+        if make_devices is not None:
+            self.devices = make_devices(self)
+        elif configuration.attend_devices:
+            self.devices = attend(self)
+        else:
+            self.devices = Unattended(world)
         self.admission = AdmissionService(
             world, self.settings, seconds(configuration.half_life), configuration.weights, metrics
         )

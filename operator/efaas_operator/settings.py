@@ -18,6 +18,15 @@ SESSION_LABEL = f"{GROUP}/session-name"
 POD_SELECTOR = "app.kubernetes.io/managed-by=efaas-operator"
 """Label selector of the operator's own pods."""
 
+QPU_HASH_ANNOTATION = f"{GROUP}/made-of"
+"""On a QPU pod: digest of its specification and of what its server reads; another one needs another pod."""
+
+DRAIN_ANNOTATION = f"{GROUP}/drain"
+"""On a QPUDevice: its sessions are moved elsewhere, and none comes; the value is the reason, in words."""
+
+FORCE_DELETE_ANNOTATION = f"{GROUP}/force-delete"
+"""On a QPUDevice that is being deleted, ``true``: its sessions are moved elsewhere rather than waited for."""
+
 QPU_AUDIENCE = "efaas-qpu"
 """Audience of the tokens that QPU servers take."""
 
@@ -62,7 +71,14 @@ class Settings:
     """A pod on a node that is not ready or not reachable is given up after this."""
     stop_s: int = 30
     """What a pod has to end in order."""
+    operator_service_account: str = "efaas-operator"
+    """In the system's namespace; keeps all devices."""
+    qpu_tls_secret: str = ""
+    """Secret in the system's namespace with ``tls.crt``, ``tls.key`` and ``ca.crt`` of QPU servers; empty:
+    their streams are plain."""
     stream_port: int = 8470
+    health_port: int = 8471
+    """Of a QPU server's health service alone: kubelets' probes know no TLS."""
     metrics_port: int = 9470
     token_s: int = 3600
     """Life of projected tokens; kubelets renew them."""

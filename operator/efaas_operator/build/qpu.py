@@ -6,10 +6,16 @@ charges and calibrations do.
 
 The server asks Kubernetes about the tokens that sessions show (TokenReview), so this pod, and only this one,
 has a token for the API server.
+
+A server reads its device once, when it starts. So what it reads has nothing in it that may change without a
+new server (whether the device is cordoned, when a calibration was asked for, where it is), and the pod carries
+a digest of what it was made of.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,10 +31,12 @@ from efaas_operator.build.common import (
     tolerations,
     without_status,
 )
-from efaas_operator.settings import QPU_AUDIENCE, Settings
+from efaas_operator.settings import GATEWAY_AUDIENCE, QPU_AUDIENCE, QPU_HASH_ANNOTATION, Settings
 
 _DEVICE_FOLDER = "/etc/efaas"
 _DATA_FOLDER = "/var/lib/efaas"
+_TLS_FOLDER = "/etc/efaas-tls"
+_TOKEN_FOLDER = "/var/run/secrets/efaas"
 
 
 def qpu_name(device: str) -> str:
@@ -38,7 +46,12 @@ def qpu_name(device: str) -> str:
 
 def qpu_endpoint(device: str, settings: Settings) -> str:
     """``host:port`` of a device's stream."""
-    return f"{qpu_name(device)}.{settings.system_namespace}.svc:{settings.stream_port}"
+    return f"{qpu_host(device, settings)}:{settings.stream_port}"
+
+
+def qpu_host(device: str, settings: Settings) -> str:
+    """Name by which a device's server is found, and which its certificate has."""
+    return f"{qpu_name(device)}.{settings.system_namespace}.svc"
 
 
 def build_qpu_config(
@@ -51,7 +64,14 @@ def build_qpu_config(
         config_maps: those it names (its model, its trace).
         settings: of the installation.
     """
-    documents = [without_status(device)]
+    document = without_status(device)
+    document["metadata"].pop("generation", None)
+    document["spec"] = {key: value for key, value in device["spec"].items() if key not in ("cordon", "node")}
+    if "calibration" in document["spec"]:
+        calibration = dict(document["spec"]["calibration"])
+        calibration.pop("requestedAt", None)
+        document["spec"]["calibration"] = calibration
+    documents = [document]
     for config_map in config_maps:
         metadata = config_map["metadata"]
         documents.append(
@@ -110,23 +130,57 @@ def build_qpu_pod(device: Mapping[str, Any], node: str, settings: Settings) -> D
         settings: of the installation.
     """
     name = qpu_name(device["metadata"]["name"])
-    probe = {"grpc": {"port": settings.stream_port}}
+    probe = {"grpc": {"port": settings.health_port}}
+    arguments = [
+        f"--device={_DEVICE_FOLDER}/device.yaml",
+        f"--data={_DATA_FOLDER}",
+        f"--listen=0.0.0.0:{settings.stream_port}",
+        f"--health-listen=0.0.0.0:{settings.health_port}",
+        f"--metrics-listen=0.0.0.0:{settings.metrics_port}",
+        "--kubernetes=in-cluster",
+        f"--audience={QPU_AUDIENCE}",
+        f"--keeper-account={settings.system_namespace}:{settings.operator_service_account}",
+    ]
+    environment: list[Document] = [{"name": "HOME", "value": "/tmp"}]
+    mounts: list[Document] = [
+        {"name": "device", "mountPath": _DEVICE_FOLDER, "readOnly": True},
+        {"name": "data", "mountPath": _DATA_FOLDER},
+        {"name": "tmp", "mountPath": "/tmp"},
+    ]
+    volumes: list[Document] = [
+        {"name": "device", "configMap": {"name": name}},
+        {"name": "data", "persistentVolumeClaim": {"claimName": name}},
+        scratch("tmp", "512Mi"),
+    ]
+    if settings.qpu_tls_secret:
+        arguments += [f"--tls-cert={_TLS_FOLDER}/tls.crt", f"--tls-key={_TLS_FOLDER}/tls.key"]
+        mounts.append({"name": "tls", "mountPath": _TLS_FOLDER, "readOnly": True})
+        volumes.append({"name": "tls", "secret": {"secretName": settings.qpu_tls_secret}})
+    if settings.gateway:
+        # The log is kept at the gateway then; the volume holds what could not be delivered yet.
+        environment += [
+            {"name": "EFAAS_GATEWAY", "value": settings.gateway},
+            {"name": "EFAAS_GATEWAY_TOKEN_FILE", "value": f"{_TOKEN_FOLDER}/{GATEWAY_AUDIENCE}"},
+        ]
+        if settings.qpu_tls_secret:
+            environment.append({"name": "EFAAS_GATEWAY_CA_FILE", "value": f"{_TLS_FOLDER}/ca.crt"})
+        token = {
+            "audience": GATEWAY_AUDIENCE,
+            "expirationSeconds": settings.token_s,
+            "path": GATEWAY_AUDIENCE,
+        }
+        mounts.append({"name": "tokens", "mountPath": _TOKEN_FOLDER, "readOnly": True})
+        volumes.append({"name": "tokens", "projected": {"sources": [{"serviceAccountToken": token}]}})
     container = {
         "name": "qpu",
         "image": settings.qpu_image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["efaas-qpu", "serve"],
-        "args": [
-            f"--device={_DEVICE_FOLDER}/device.yaml",
-            f"--data={_DATA_FOLDER}",
-            f"--listen=0.0.0.0:{settings.stream_port}",
-            f"--metrics-listen=0.0.0.0:{settings.metrics_port}",
-            "--kubernetes=in-cluster",
-            f"--audience={QPU_AUDIENCE}",
-        ],
-        "env": [{"name": "HOME", "value": "/tmp"}],
+        "args": arguments,
+        "env": environment,
         "ports": [
             {"name": "grpc", "containerPort": settings.stream_port},
+            {"name": "health", "containerPort": settings.health_port},
             {"name": "metrics", "containerPort": settings.metrics_port},
         ],
         "resources": settings.qpu.document(),
@@ -136,11 +190,7 @@ def build_qpu_pod(device: Mapping[str, Any], node: str, settings: Settings) -> D
         "readinessProbe": {**probe, "periodSeconds": 5},
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": "device", "mountPath": _DEVICE_FOLDER, "readOnly": True},
-            {"name": "data", "mountPath": _DATA_FOLDER},
-            {"name": "tmp", "mountPath": "/tmp"},
-        ],
+        "volumeMounts": mounts,
     }
     return {
         "apiVersion": "v1",
@@ -156,13 +206,22 @@ def build_qpu_pod(device: Mapping[str, Any], node: str, settings: Settings) -> D
             "securityContext": pod_security(settings),
             "tolerations": tolerations(settings),
             "containers": [container],
-            "volumes": [
-                {"name": "device", "configMap": {"name": name}},
-                {"name": "data", "persistentVolumeClaim": {"claimName": name}},
-                scratch("tmp", "512Mi"),
-            ],
+            "volumes": volumes,
         },
     }
+
+
+def with_digest(pod: Mapping[str, Any], config: Mapping[str, Any]) -> Document:
+    """The pod with the digest of what it is made of.
+
+    Args:
+        pod: of `build_qpu_pod`.
+        config: of `build_qpu_config`, which its server reads when it starts.
+    """
+    text = json.dumps([pod["spec"], config["data"]], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    metadata = {**pod["metadata"], "annotations": {QPU_HASH_ANNOTATION: digest}}
+    return {**pod, "metadata": metadata}
 
 
 def _metadata(device: Mapping[str, Any], settings: Settings) -> Document:

@@ -163,6 +163,8 @@ class CalibrationState(Model):
     """Device time of a calibration of what a typical circuit uses, in milliseconds."""
     ends_at: Timestamp | None = None
     """When the calibration that runs now is expected to end, RFC 3339."""
+    request_passed_on: ShortText = ""
+    """The value of spec.calibration.requestedAt that the device was last told of."""
     on_need: bool = True
     """Whether a job that finds the calibration too old gets a new one; false while calibrations fail."""
 
