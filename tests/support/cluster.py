@@ -77,15 +77,17 @@ class Cluster:
         folder: for data, certificates and logs; made if it is not there.
         service_accounts: whether pods need a service account, as in a real cluster. Those are made by
             kube-controller-manager, so without it pods would be refused.
+        audit: whether the API server writes down who changed what, into `audit_file`.
     """
 
-    def __init__(self, folder: Path, *, service_accounts: bool = False) -> None:
+    def __init__(self, folder: Path, *, service_accounts: bool = False, audit: bool = False) -> None:
         require_programs()
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self.token = secrets.token_hex(16)
         self.processes: dict[str, Process] = {}
-        self._service_accounts = service_accounts
+        self.audit_file = self.folder / "audit.jsonl"
+        self._service_accounts, self._audit = service_accounts, audit
         self._api: Api | None = None
 
     def __enter__(self) -> Cluster:
@@ -348,6 +350,7 @@ class Cluster:
                 f"--disable-admission-plugins={','.join(off)}",
                 "--endpoint-reconciler-type=none",
                 "--allow-privileged=true",
+                *self._audit_flags(),
             ],
         )
         wait_until("kube-apiserver", lambda: self._answers(process, port, tls=True, path="/readyz"))
@@ -371,6 +374,20 @@ class Cluster:
         self.kubeconfig.chmod(0o600)
         self._api = Api(self.server, self.token, self.ca_file)
         wait_until("default namespace", lambda: self.api.find("/api/v1/namespaces/default"))
+
+    def _audit_flags(self) -> list[str]:
+        if not self._audit:
+            return []
+        written = {"level": "Metadata", "verbs": ["create", "update", "patch", "delete"]}
+        policy = {
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "omitStages": ["RequestReceived", "ResponseStarted"],
+            "rules": [written, {"level": "None"}],
+        }
+        file = self.folder / "audit-policy.yaml"
+        file.write_text(yaml.safe_dump(policy))
+        return [f"--audit-policy-file={file}", f"--audit-log-path={self.audit_file}"]
 
     def _answers(self, process: Process, port: int, *, tls: bool, path: str = "/healthz") -> bool:
         """Whether a program's health endpoint says 200; a program that ended is an error at once."""

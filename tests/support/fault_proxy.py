@@ -186,11 +186,9 @@ class FaultProxy:
                 content = await answer.read()
         except aiohttp.ClientError as error:
             return web.Response(status=502, text=str(error))
-        if self._happens("cut"):
-            transport = request.transport
-            if transport is not None:
-                transport.abort()
-            raise ConnectionResetError("cut by the proxy")
+        if self._happens("cut") and request.transport is not None:
+            request.transport.abort()
+            return web.Response(status=502)  # which nobody gets
         kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
         return web.Response(status=answer.status, body=content, headers=kept)
 

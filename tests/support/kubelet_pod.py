@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from tests.support.kubelet_api import TROUBLE, Key
 from tests.support.kubelet_binding import lacking, requests
-from tests.support.kubelet_containers import Container, Exit, PlayedContainer, ProcessContainer
+from tests.support.kubelet_containers import Container, Exit, Image, PlayedContainer, ProcessContainer
 from tests.support.kubelet_layout import Layout, Missing, write
 from tests.support.kubelet_probes import Probe
 from tests.support.rest import ApiError, Document
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _RETRY_S = 0.5
 _OWN_CONDITIONS = ("Initialized", "PodReadyToStartContainers", "ContainersReady", "Ready")
 _LONGEST_BACKOFF_S = 10.0
+_REAL = Image()
 
 
 def now() -> str:
@@ -133,6 +134,7 @@ class PodLife:
                 task.cancel()
             if self.container is not None:
                 self.container.signal(signal.SIGKILL)
+                await self.container.wait()
             self.layout.remove()
 
     async def _work(self) -> None:
@@ -324,7 +326,7 @@ class PodLife:
                 elif "downwardAPI" in source:
                     for item in source["downwardAPI"]["items"]:
                         write(folder / item["path"], self.layout.field(item["fieldRef"]["fieldPath"]))
-                elif "serviceAccountToken" in source:
+                elif "serviceAccountToken" in source and not self._played:
                     wanted = source["serviceAccountToken"]
                     if not (folder / wanted["path"]).exists():
                         await self._write_token(wanted, folder / wanted["path"])
@@ -374,6 +376,11 @@ class PodLife:
 
     def _config_map(self, name: str) -> Document | None:
         return self.kubelet.config_maps.objects.get((self.key[0], name))
+
+    @property
+    def _played(self) -> bool:
+        """Whether nobody will read its files."""
+        return self.kubelet.images.get(self._spec["image"], _REAL).play is not None
 
     # --- what it says -----------------------------------------------------------------------------
 

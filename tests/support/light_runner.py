@@ -56,6 +56,7 @@ def run(evaluations: int, think_s: float) -> None:
     done = [record for record in journal.records() if record["kind"] == "iteration"]
     own = environment.qpus[0]
     identity = SessionIdentity(key, seed=session["spec"].get("seed", 0), lease_epoch=epoch, token=own.token())
+    charged = sum(record["jobs"][0]["shots"] for record in done)
     best = min((record["energy"] for record in done), default=None)
     with QpuConnection(own.address(), identity, patience_s=20.0) as qpu:
         circuit = qpu.register_circuit(CIRCUIT)
@@ -66,6 +67,7 @@ def run(evaluations: int, think_s: float) -> None:
             began = time.time()
             job = qpu.submit(circuit.handle, angles, shots, evaluation=number, observables=[observable])
             result = job.result(timeout=60)
+            charged += result.shots
             energy = float(result.evaluations[0].values[0])
             best = energy if best is None else min(best, energy)
             journal.append(
@@ -96,7 +98,7 @@ def run(evaluations: int, think_s: float) -> None:
     )
     journal.close()
     said = {"status": "Completed", "reason": "Done", "energy": best, "best": best, "exact": None}
-    said |= {"std_error": 0.0, "iterations": evaluations, "shots": shots * evaluations}
+    said |= {"std_error": 0.0, "iterations": evaluations, "shots": charged}
     target = os.environ.get("EFAAS_TERMINATION_MESSAGE")
     if target:
         Path(target).write_text(json.dumps(said))

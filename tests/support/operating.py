@@ -54,6 +54,8 @@ class Operating:
         images: on top of the usual three.
         gateway: whether one runs.
         settings: of the operator's configuration file, on top of the usual ones.
+        tenants: namespaces for sessions.
+        audit: whether the API server writes down who changed what.
     """
 
     def __init__(
@@ -66,8 +68,9 @@ class Operating:
         gateway: bool = True,
         settings: Mapping[str, Any] | None = None,
         tenants: Sequence[str] = TENANTS,
+        audit: bool = False,
     ) -> None:
-        self.cluster = Cluster(folder, service_accounts=True)
+        self.cluster = Cluster(folder, service_accounts=True, audit=audit)
         self.tenants = tuple(tenants)
         self.operators: list[Process] = []
         light = Image([sys.executable, str(ROOT / "tests" / "support" / "light_runner.py")], ONE_THREAD)
@@ -116,8 +119,14 @@ class Operating:
 
     # --- the operator -----------------------------------------------------------------------------
 
-    def start_operator(self, rates: Rates = QUIET, **settings: Any) -> Process:
-        """Start one more operator, which may have to wait for its turn."""
+    def start_operator(self, rates: Rates = QUIET, *, direct: bool = False, **settings: Any) -> Process:
+        """Start one more operator, which may have to wait for its turn.
+
+        Args:
+            rates: of the proxy's faults.
+            direct: past the proxy.
+            settings: of its configuration file.
+        """
         self.proxy.rates = rates
         number = len(self.operators)
         address = self.cluster.folder / f"operator-{number}.address"
@@ -127,12 +136,21 @@ class Operating:
             f"operator-{number}",
             [
                 *(sys.executable, "-m", "efaas_operator.cli", "serve", f"--config={config}"),
-                *(f"--kubeconfig={self.proxy.kubeconfig}", f"--address-file={address}"),
+                *(f"--kubeconfig={self._kubeconfig(direct)}", f"--address-file={address}"),
             ],
             ONE_THREAD,
         )
         self.operators.append(process)
         return process
+
+    def _kubeconfig(self, direct: bool) -> Path:
+        """The operator comes as its own service account, so that others see what it did."""
+        document = yaml.safe_load((self.cluster if direct else self.proxy).kubeconfig.read_text())
+        document["users"][0]["user"] = {"token": self.token("efaas-operator", "")}
+        path = self.cluster.folder / f"operator-{'direct' if direct else 'proxied'}.kubeconfig"
+        path.write_text(yaml.safe_dump(document))
+        path.chmod(0o600)
+        return path
 
     def kill_operators(self) -> None:
         """End all operators as a crash would."""
