@@ -32,7 +32,9 @@ def test_a_calibrating_home_sends_the_iteration_to_the_warm_device_first():
 
 def test_past_limit_draining_down_and_gone_each_make_the_session_leave():
     cases = {
-        "home is past the calibration age limit": [replace(HOME, calibration_age_s=4000.0)],
+        "home is past the calibration age limit": [
+            replace(HOME, calibration_age_s=4000.0, local_calibration_s=400.0)
+        ],
         "home: takes no new sessions": [replace(HOME, health=Health.DRAINING)],
         "home: down": [replace(HOME, health=Health.DOWN)],
         "home is gone": [],
@@ -40,6 +42,23 @@ def test_past_limit_draining_down_and_gone_each_make_the_session_leave():
     for reason, home in cases.items():
         route = Router("home").route(0.0, REQUEST, [*home, OTHER])
         assert (route.device, route.reason) == ("other", reason)
+
+
+def test_a_home_that_is_cheap_to_renew_is_not_left_for_that():
+    stale = replace(HOME, calibration_age_s=4000.0)  # 20 s of calibration are good for an hour
+    route = Router("home").route(0.0, REQUEST, [stale, OTHER])
+    assert (route.device, route.reason, route.moved) == ("home", "own device", False)
+    impatient = Router("home", renewal_share=0.001)
+    assert impatient.route(0.0, REQUEST, [stale, OTHER]).device == "other"
+    helpless = replace(stale, calibrates_on_need=False)
+    assert Router("home").route(0.0, REQUEST, [helpless, OTHER]).device == "other"
+
+
+def test_renewing_the_home_is_no_reason_to_stay_away():
+    router = Router("home")
+    router.route(0.0, REQUEST, [replace(HOME, health=Health.CALIBRATING), OTHER])
+    stale = replace(HOME, calibration_age_s=4000.0)
+    assert router.route(40.0, REQUEST, [stale, OTHER]).device == "home"
 
 
 def test_it_returns_after_the_dwell_time_and_only_for_a_gain():
