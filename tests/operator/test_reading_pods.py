@@ -57,7 +57,9 @@ def test_a_record_that_was_written_down_is_the_same(record: SessionRecord):
     assert kept_from_text(kept_to_text(Kept(record, 2.5))) == Kept(record, 2.5)
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", '{"session":{"state":"Gone"},"cpu":0}', '{"session":{"x":1},"cpu":0}'])
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", '{"session":{"state":"Gone"},"cpu":0}', '{"session":{"x":1},"cpu":0}']
+)
 def test_a_text_that_is_no_record_is_refused(text: str):
     with pytest.raises(InputError, match="is no record of a session"):
         kept_from_text(text)

@@ -11,13 +11,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from efaas.api.names import WEIGHT_LABEL
 from efaas.api.reading import cpus, read_device, read_session, timestamp
 from efaas.core.admission import Admission, Candidate, Holder, Waiting
 from efaas.core.fairness import UsageLedger
-from efaas.core.placement import DeviceView, Request
+from efaas.core.placement import DeviceView, Health, Request
 from efaas.errors import ManifestError
 from efaas_operator.metrics import Metrics
 from efaas_operator.services.accounts import AccountsService
@@ -30,6 +31,7 @@ _REST_FACTOR = 4.0
 _SHORTEST_REST_S = 0.05
 _LONGEST_REST_S = 5.0
 _HEAVIEST = 1000
+_ANY_NUMBER = 10**6
 
 
 class AdmissionService:
@@ -187,7 +189,11 @@ class AdmissionService:
         views = []
         for document in self._world.devices:
             try:
-                views.append(read_device(document, now_s).report.view)
+                view = read_device(document, now_s).report.view
+                if view.health is Health.PENDING and not view.qubits:
+                    # How large it is is not known yet: "not ready" is true, "too small" may not be.
+                    view = replace(view, qubits=_ANY_NUMBER)
+                views.append(view)
             except ManifestError as error:
                 _LOG.warning("device cannot be read", extra={"error": str(error)})
         return views

@@ -15,6 +15,9 @@ from efaas_operator import paths
 from efaas_operator.kubernetes import KubernetesApi, NotFound
 
 LOOK_AGAIN_S = 10.0
+"""After this a script that is missing is looked for again."""
+
+_GOOD_FOR_S = 5.0
 
 
 class Scripts:
@@ -36,7 +39,7 @@ class Scripts:
         metadata = session["metadata"]
         key = f"{metadata['namespace']}/{metadata['name']}"
         known = self._found.get(key)
-        if known is not None and time.monotonic() - known[0] < LOOK_AGAIN_S:
+        if known is not None and time.monotonic() - known[0] < _GOOD_FOR_S:
             return known[1]
         answer = await self._look(metadata["namespace"], script["name"], script["key"])
         self._found[key] = (time.monotonic(), answer)

@@ -67,6 +67,8 @@ class Life:
     kept: Kept
     held_s: float = 0.0
     """Core seconds of the present runner, as last seen."""
+    missing: str = ""
+    """What of its script is missing; it is not considered for a slot as long."""
     closed: bool = False
     """Whether the devices were told that it is over."""
     counted: bool = False
@@ -128,11 +130,7 @@ class SessionService:
 
     def waiting(self) -> list[str]:
         """Keys of sessions that ask for a slot."""
-        return [
-            key
-            for key, life in self._lives.items()
-            if life.machine.wants_slot and life.kept.record.reason != "ConfigMapMissing"
-        ]
+        return [key for key, life in self._lives.items() if life.machine.wants_slot and not life.missing]
 
     def holding(self) -> list[tuple[str, str]]:
         """Keys of sessions that hold a slot, with their device."""
@@ -198,6 +196,9 @@ class SessionService:
             return await self._after_the_end(key, session, life)
         missing = "" if life.kept.record.state in FINAL else await self._scripts.missing(session)
         now_s = self._clock()
+        if missing != life.missing:
+            life.missing = missing
+            self._admission.look_again()
         wants_deletion = self._tell(key, session, life, missing, now_s)
         again_s = await self._carry_out(key, session, life, now_s)
         status_s = await self._write(key, life, urgent=False)
