@@ -80,6 +80,7 @@ class Operator:
         gateway = configuration.gateway
         self._registry = watching.make_registry(connection, world, metrics)
         self._kopf_settings = watching.make_settings(configuration.system_namespace)
+        ca_file = Path(configuration.qpu_tls.ca_file) if configuration.qpu_tls is not None else None
         self.devices: DeviceService
         if make_devices is not None:
             self.devices = make_devices(self)
@@ -107,7 +108,7 @@ class Operator:
         self.sessions = SessionService(
             api,
             world,
-            Runners(api, world, self.settings),
+            Runners(api, world, self.settings, ca_file),
             self.admission,
             self.devices,
             Statuses(api, world, pace, location),

@@ -35,7 +35,9 @@ def built(name: str) -> list[dict[str, Any]]:
         case "runner_pod":
             made = [build.build_runner_pod(given["session"], given["epoch"], chosen)]
         case "assignment":
-            made = [build.build_assignment(given["session"], given["pod"], given["devices"])]
+            made = [
+                build.build_assignment(given["session"], given["pod"], given["devices"], given.get("ca", ""))
+            ]
         case "qpu":
             device = given["device"]
             made = [

@@ -36,6 +36,8 @@ from efaas_operator.settings import (
 )
 
 _SESSION_FOLDER = "/etc/efaas/session"
+_CA_KEY = "ca.crt"
+_CA_FILE = f"{_SESSION_FOLDER}/{_CA_KEY}"
 _PROGRAM_FOLDER = "/etc/efaas/program"
 _WORK_FOLDER = "/var/lib/efaas"
 _TOKEN_FOLDER = "/var/run/secrets/efaas"
@@ -71,8 +73,13 @@ def build_runner_pod(session: Mapping[str, Any], epoch: int, settings: Settings)
         environment.append(
             {"name": "EFAAS_GATEWAY_TOKEN_FILE", "value": f"{_TOKEN_FOLDER}/{GATEWAY_AUDIENCE}"}
         )
+        if settings.qpu_tls_secret:
+            environment.append({"name": "EFAAS_GATEWAY_CA_FILE", "value": _CA_FILE})
+    assigned = [_item("session.yaml")]
+    if settings.qpu_tls_secret:
+        assigned.append(_item(_CA_KEY))
     volumes: list[Document] = [
-        {"name": "session", "configMap": {"name": pod_name, "items": [_item("session.yaml")]}},
+        {"name": "session", "configMap": {"name": pod_name, "items": assigned}},
         {"name": "tokens", "projected": {"sources": [_token(audience, settings) for audience in _AUDIENCES]}},
         scratch("work", "256Mi"),
         scratch("tmp", "256Mi"),
@@ -139,7 +146,7 @@ def build_runner_pod(session: Mapping[str, Any], epoch: int, settings: Settings)
 
 
 def build_assignment(
-    session: Mapping[str, Any], pod: Mapping[str, Any], devices: Sequence[Mapping[str, str]]
+    session: Mapping[str, Any], pod: Mapping[str, Any], devices: Sequence[Mapping[str, str]], ca: str = ""
 ) -> Document:
     """The ConfigMap that lets a placed runner start.
 
@@ -147,8 +154,10 @@ def build_assignment(
         session: the VQASession as the API server has it.
         pod: its runner pod as the API server has it: the ConfigMap goes when the pod does.
         devices: ``device`` and ``endpoint`` of each QPU server, the session's own first.
+        ca: certificates, PEM, that QPU servers' and the gateway's are checked with; empty: streams are plain.
     """
-    qpus = [{**device, "tokenFile": f"{_TOKEN_FOLDER}/{QPU_AUDIENCE}"} for device in devices]
+    common = {"tokenFile": f"{_TOKEN_FOLDER}/{QPU_AUDIENCE}"} | ({"caFile": _CA_FILE} if ca else {})
+    qpus = [{**device, **common} for device in devices]
     metadata = pod["metadata"]
     owner = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
     return {
@@ -161,7 +170,8 @@ def build_assignment(
             "ownerReferences": [owner_reference(owner)],
         },
         "immutable": True,
-        "data": {"session.yaml": to_yaml(without_status(session)), "qpus": json.dumps(qpus)},
+        "data": {"session.yaml": to_yaml(without_status(session)), "qpus": json.dumps(qpus)}
+        | ({_CA_KEY: ca} if ca else {}),
     }
 
 

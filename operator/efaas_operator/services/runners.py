@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from efaas.api.names import ADMISSION_GATE
@@ -29,12 +30,16 @@ class Runners:
         api: the API server.
         world: what is known; answers of own calls go there at once.
         settings: of the installation.
+        ca_file: certificates that runners check QPU servers' and the gateway's with; None: streams are plain.
     """
 
-    def __init__(self, api: KubernetesApi, world: World, settings: Settings) -> None:
+    def __init__(
+        self, api: KubernetesApi, world: World, settings: Settings, ca_file: Path | None = None
+    ) -> None:
         self._api = api
         self._world = world
         self._settings = settings
+        self._ca_file = ca_file
         self._assigned: set[str] = set()
 
     def find(self, session: Mapping[str, Any], epoch: int) -> Document | None:
@@ -96,7 +101,9 @@ class Runners:
         uid = pod["metadata"]["uid"]
         if uid in self._assigned:
             return
-        document = build_assignment(session, pod, targets)
+        # Read for each: it is a line or two, and kubelets renew it.
+        ca = self._ca_file.read_text() if self._ca_file is not None else ""
+        document = build_assignment(session, pod, targets, ca)
         namespace, name = document["metadata"]["namespace"], document["metadata"]["name"]
         try:
             await self._api.create(paths.core(namespace, "configmaps"), document)
