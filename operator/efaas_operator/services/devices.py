@@ -5,11 +5,6 @@ what the document says, tells the server what its keeper wants (cordon, a calibr
 gives the node its slots, its taint and the annotation that wakes waiting pods. Servers are asked how they are
 every two seconds (`run`), and each answer leads to a look.
 
-**Fencing** asks every device, because a session may have turned to any. One whose server does not answer is
-fenced without it only where no old stream can live on: there is no pod, or it has never run, or its node is
-silent and the pod was forced away. Kubernetes takes no token of a pod that is gone, and a kubelet that comes
-back ends the container; the next server asks for the session's runner before it lets anybody in.
-
 **Going.** A finalizer keeps a device while sessions are on it. With the annotation ``efaas.dev/force-delete``
 they are moved elsewhere, as with ``efaas.dev/drain``; checkpoints stay with the journals.
 """
@@ -19,30 +14,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from efaas.api.names import CALIBRATION_EPOCH_ANNOTATION, SESSION_RESOURCE
 from efaas.api.session import VQASessionSpec
 from efaas.api.shapes import circuit_key
 from efaas.api.wire import qpu_pb2 as wire
-from efaas.core.identity import digest
 from efaas_operator import paths
 from efaas_operator.build.device import UNHURRIED, Seen, Trouble, build_device_status
 from efaas_operator.build.qpu import qpu_endpoint, qpu_host
 from efaas_operator.kubernetes import Document, KubernetesApi, NotFound
+from efaas_operator.leaving import why_closed, why_leave
+from efaas_operator.services.device_nodes import DeviceNodes
 from efaas_operator.services.device_objects import DeviceObjects
-from efaas_operator.services.nodes import silent
+from efaas_operator.services.device_reach import DeviceReach
 from efaas_operator.services.ports import Charged
 from efaas_operator.services.servers import QpuServers, Silence
 from efaas_operator.services.statuses import difference
 from efaas_operator.services.story import Story
-from efaas_operator.settings import DRAIN_ANNOTATION, FINALIZER, FORCE_DELETE_ANNOTATION, Settings
-from efaas_operator.siting import Site, capacity_change, news_of, node_change, site_devices
+from efaas_operator.settings import FINALIZER, Settings
+from efaas_operator.siting import Site, site_devices
+from efaas_operator.targets import targets
 from efaas_operator.work import WorkQueue
 from efaas_operator.world import World
 
@@ -60,7 +56,6 @@ _UNHURRIED_S = 10.0
 _HURRIED_S = 1.0
 _SITES_LAST_S = 0.5
 _TOLD_AGAIN_S = 5.0
-_MOST_TARGETS = 8
 _MOST_ASKED = 4096
 _ON_A_DEVICE = frozenset({"Placed", "Running"})
 _OVER = frozenset({"Completed", "Failed", "Cancelled", "Expired"})
@@ -121,6 +116,8 @@ class Devices:
         self._api, self._world, self._settings = api, world, settings
         self._servers, self._story, self._clock = servers, story, clock
         self._objects = DeviceObjects(api, world, settings)
+        self._nodes = DeviceNodes(api, world)
+        self._reach = DeviceReach(world, self._objects, servers)
         self._heard: dict[str, Heard] = {}
         self._sites: tuple[float, dict[str, Site]] = (0.0, {})
         self._circuits: dict[str, tuple[int, str | None]] = {}
@@ -162,7 +159,7 @@ class Devices:
         )
         if trouble is None:
             trouble = await self._tell_server(device, heard)
-        leaving = self._reason_to_leave(device, there)
+        leaving = why_closed(device, there)
         seen = Seen(
             node=site.node,
             endpoint=qpu_endpoint(name, self._settings) if site.node else "",
@@ -175,7 +172,7 @@ class Devices:
         )
         again_s = await self._write(device, heard, seen)
         if site.node:
-            await self._keep_node(site.node, device)
+            await self._nodes.keep(site.node, device)
         await self._narrate(device, heard, trouble)
         return min(again_s or _SLOW_LOOK_S, _POLL_S if deleting or trouble is not None else _SLOW_LOOK_S)
 
@@ -205,7 +202,7 @@ class Devices:
         metadata = device["metadata"]
         node = (device.get("status") or {}).get("node") or device["spec"].get("node")
         if node and self._site(metadata["name"]).node == node:
-            await self._clear_node(node)
+            await self._nodes.clear(node)
         finalizers = [each for each in metadata.get("finalizers") or () if each != FINALIZER]
         change = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": finalizers}}
         try:
@@ -227,7 +224,7 @@ class Devices:
         if described is None:
             return Trouble("ServerStarting", "its pod runs, its server was not asked yet", "Pending")
         spec = device["spec"]
-        closed = spec.get("cordon") or self._is_leaving(device) or device["metadata"].get("deletionTimestamp")
+        closed = spec.get("cordon") or why_leave(device) or device["metadata"].get("deletionTimestamp")
         wanted = wire.CORDONED if closed else wire.OPEN
         requested = (spec.get("calibration") or {}).get("requestedAt") or ""
         try:
@@ -271,51 +268,6 @@ class Devices:
             await self._story.tell(device, str(int(moment_s) // 60), reason, trouble.message, moment_s)
         heard.told = reason
 
-    # --- nodes ------------------------------------------------------------------------------------
-
-    async def _keep_node(self, name: str, device: Mapping[str, Any]) -> None:
-        """Slots, taint and annotation of a device's node, as often as something took them away."""
-        node = self._world.nodes.get(name)
-        if node is None:
-            return
-        current = self._world.devices.get(device["metadata"]["name"]) or device
-        await self._change_node(
-            node, int(device["spec"].get("slots", 8)), news_of(device, current.get("status") or {})
-        )
-
-    async def _clear_node(self, name: str) -> None:
-        node = self._world.nodes.get(name)
-        if node is not None:
-            await self._change_node(node, None, None)
-
-    async def _change_node(self, node: Document, slots: int | None, news: str | None) -> None:
-        path = paths.node(node["metadata"]["name"])
-        changes = ((path + "/status", capacity_change(node, slots)), (path, node_change(node, news)))
-        for target, change in changes:
-            if change is None:
-                continue
-            if "resourceVersion" in change.get("metadata", {}):
-                latest = self._world.nodes.get(node["metadata"]["name"]) or node
-                change["metadata"]["resourceVersion"] = latest["metadata"]["resourceVersion"]
-            try:
-                self._world.nodes.put(await self._api.patch(target, change))
-            except NotFound:
-                self._world.nodes.gone(node)
-                return
-
-    async def _clear_left_nodes(self) -> None:
-        """Free nodes that have no device any more: it was moved, or went while no operator looked."""
-        if not self._world.complete:
-            return
-        sites = site_devices(self._world.devices, self._world.nodes)
-        used = {site.node for site in sites.values()}
-        for node in self._world.nodes:
-            metadata = node["metadata"]
-            marked = CALIBRATION_EPOCH_ANNOTATION in (metadata.get("annotations") or {})
-            has_slots = SESSION_RESOURCE in ((node.get("status") or {}).get("capacity") or {})
-            if metadata["name"] not in used and (marked or has_slots):
-                await self._clear_node(metadata["name"])
-
     # --- asking -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -325,7 +277,7 @@ class Devices:
                 started_s = time.monotonic()
                 try:
                     await self.ask_all()
-                    await self._clear_left_nodes()
+                    await self._nodes.clear_left()
                 except Exception as error:
                     _LOG.warning("not all devices could be asked", extra={"error": repr(error)})
                 await asyncio.sleep(max(0.1, started_s + _POLL_S - time.monotonic()))
@@ -391,54 +343,11 @@ class Devices:
     async def fence(self, session: str, lease_epoch: int, device: str) -> bool:
         """See `DeviceService`; every device is asked, wherever the session was placed."""
         del device
-        uid = str(((self._world.sessions.get(session) or {}).get("metadata") or {}).get("uid", ""))
-
-        async def one(name: str, address: str) -> None:
-            await self._servers.fence(name, address, session, lease_epoch, uid)
-
-        return await self._on_all(one, f"fence {session} up to {lease_epoch}")
+        return await self._reach.fence(session, lease_epoch)
 
     async def close_session(self, session: str) -> bool:
         """See `DeviceService`."""
-
-        async def one(name: str, address: str) -> None:
-            await self._servers.close_session(name, address, session)
-
-        return await self._on_all(one, f"close {session}")
-
-    async def _on_all(self, one: Callable[[str, str], Awaitable[None]], what: str) -> bool:
-        places = asyncio.Semaphore(_AT_ONCE)
-
-        async def tell(device: Document) -> bool:
-            name, address = device["metadata"]["name"], self._objects.address(device)
-            async with places:
-                if address:
-                    try:
-                        await one(name, address)
-                    except Silence as silence:
-                        _LOG.info("not told", extra={"device": name, "what": what, "error": str(silence)})
-                    else:
-                        return True
-                return await self._cannot_serve(name)
-
-        return all(await asyncio.gather(*(tell(device) for device in self._world.devices)))
-
-    async def _cannot_serve(self, name: str) -> bool:
-        """Whether no stream to a device that does not answer can live on; see the module's text."""
-        pod = self._objects.pod(name)
-        if pod is None:
-            return True
-        status = pod.get("status") or {}
-        if status.get("phase") in ("Failed", "Succeeded"):
-            return True
-        if not any(
-            (each.get("state") or {}).get("running") for each in status.get("containerStatuses") or ()
-        ):
-            return True
-        if not silent(self._world.nodes.get(pod["spec"].get("nodeName") or "")):
-            return False
-        await self._objects.force_away(name)
-        return True
+        return await self._reach.close_session(session)
 
     def charged(self, session: str) -> Charged | None:
         """See `DeviceService`; charges of an earlier session of the same name do not count."""
@@ -459,73 +368,15 @@ class Devices:
 
     def targets(self, device: str) -> list[dict[str, str]]:
         """See `DeviceService`: the own device, then twins of it, then others that serve; a few of them."""
-        own = self._world.devices.get(device)
-        if own is None or not self._endpoint(own):
-            return []
-        twins = self._twins(own)
-        others = sorted(
-            (
-                other
-                for other in self._world.devices
-                if other["metadata"]["name"] != device
-                and self._endpoint(other)
-                and (other.get("status") or {}).get("state") in ("Ready", "Calibrating")
-            ),
-            key=lambda other: (not twins or self._twins(other) != twins, other["metadata"]["name"]),
-        )
-        return [self._target(each) for each in [own, *others[: _MOST_TARGETS - 1]]]
-
-    def _target(self, device: Mapping[str, Any]) -> dict[str, str]:
-        target = {"device": device["metadata"]["name"], "endpoint": self._endpoint(device)}
-        twins = self._twins(device)
-        return target | ({"twins": twins} if twins else {})
-
-    @staticmethod
-    def _endpoint(device: Mapping[str, Any]) -> str:
-        return str((device.get("status") or {}).get("endpoint") or "")
-
-    @staticmethod
-    def _twins(device: Mapping[str, Any]) -> str:
-        """What the counts of a frozen device follow from: devices with the same text are twins."""
-        spec = device["spec"]
-        if (spec.get("calibration") or {}).get("drift", "Frozen") != "Frozen":
-            return ""
-        simulation = spec.get("simulation") or {}
-        model = spec["model"].get("snapshot") or str(spec["model"].get("configMap"))
-        return digest(model, simulation.get("noise", "Device"), simulation.get("method", "Auto"))
+        return targets(self._world.devices, device)
 
     def leaving(self) -> Mapping[str, str]:
         """See `DeviceService`."""
         return {
             device["metadata"]["name"]: reason
             for device in self._world.devices
-            if (reason := self._is_leaving(device))
+            if (reason := why_leave(device))
         }
-
-    @staticmethod
-    def _is_leaving(device: Mapping[str, Any]) -> str:
-        metadata = device["metadata"]
-        annotations = metadata.get("annotations") or {}
-        if metadata.get("deletionTimestamp") and annotations.get(FORCE_DELETE_ANNOTATION) == "true":
-            return f"the device {metadata['name']} is being deleted"
-        if DRAIN_ANNOTATION in annotations:
-            reason = annotations[DRAIN_ANNOTATION]
-            return f"the device {metadata['name']} is drained" + (f": {reason}"[:200] if reason else "")
-        return ""
-
-    def _reason_to_leave(self, device: Mapping[str, Any], there: list[str]) -> str:
-        """Why a device that answers takes no more sessions; empty if it does."""
-        name = device["metadata"]["name"]
-        reason = self._is_leaving(device)
-        if reason:
-            return reason + (f"; {len(there)} sessions are still on it" if there else "")
-        if device["metadata"].get("deletionTimestamp"):
-            return (
-                f"its deletion waits for {len(there)} sessions ({', '.join(there[:3])}"
-                f"{', …' if len(there) > 3 else ''}); to move them: kubectl annotate qpu {name}"
-                f" {FORCE_DELETE_ANNOTATION}=true"
-            )
-        return ""
 
     def _sessions_on(self, device: str) -> list[str]:
         """Keys of sessions that are on a device, as their statuses have it."""
