@@ -77,6 +77,53 @@ def test_the_next_direction_is_known_before_the_result():
             assert np.allclose((following[0] - following[1]) / np.ptp(following[:, 0]), announced)
 
 
+@given(
+    here=st.lists(st.floats(-3, 3), min_size=1, max_size=5),
+    values=st.tuples(st.floats(-5, 5), st.floats(-5, 5)),
+    fidelities=st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    seed=st.integers(0, 99),
+)
+def test_the_next_points_lie_on_the_line_that_is_known(here, values, fidelities, seed):
+    for optimizer, width in (
+        (Spsa(np.array(here), seed, learning_rate=0.3, perturbation=0.2), 0.2),
+        (QnSpsa(np.array(here), seed, perturbation=0.2), 0.2),
+    ):
+        overlaps = np.array(fidelities[: len(optimizer.ask().overlaps)])
+        before = optimizer.state()
+        outlook = optimizer.outlook(overlaps if overlaps.size else None)
+        assert optimizer.state() == before
+        slope = np.clip((values[0] - values[1]) / (2 * width), -outlook.bound, outlook.bound)
+        optimizer.tell(Tell(np.array(values), np.zeros(2), overlaps))
+        following, foreseen = optimizer.ask(), outlook.at(slope)
+        assert following.iteration == foreseen.iteration == 1
+        assert np.allclose(following.points, foreseen.points, rtol=0, atol=1e-9)
+        assert np.allclose(following.overlaps, foreseen.overlaps, rtol=0, atol=1e-9)
+
+
+@given(
+    values=st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
+    fidelities=st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    seed=st.integers(0, 99),
+)
+def test_a_step_that_is_cut_is_one_of_two_to_the_bit(values, fidelities, seed):
+    optimizer, overlaps = QnSpsa(np.array([0.3, -0.4, 0.1]), seed, learning_rate=0.3), np.array(fidelities)
+    outlook, guesses = optimizer.outlook(overlaps), optimizer.branches(overlaps)
+    candidates = [optimizer.preview(guess).points.tolist() for guess in guesses]
+    assert optimizer.branches() == []
+    optimizer.tell(Tell(np.array(values), np.zeros(2), overlaps))
+    if abs(values[0] - values[1]) / 0.2 >= outlook.bound:
+        assert optimizer.ask().points.tolist() in candidates
+
+
+def test_what_follows_the_calibration_does_not_depend_on_it():
+    optimizer = Spsa(np.array([0.2, 0.4]), 5, calibration_steps=3)
+    (guess,) = optimizer.branches()
+    candidate = optimizer.preview(guess)
+    tell(optimizer, *np.linspace(-1, 4, 6))
+    assert optimizer.ask().points.tolist() == candidate.points.tolist()
+    assert optimizer.branches() == []
+
+
 def test_directions_are_fair_and_independent():
     optimizer = Spsa(np.zeros(70), 12, learning_rate=1.0)
     directions = np.array([optimizer.direction(k) for k in range(2000)])

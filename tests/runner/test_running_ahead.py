@@ -29,6 +29,7 @@ from efaas.runner.progress import Progress
 from efaas.runner.trajectory import Trajectory
 
 METHODS = ("nelderMead", "cobyla", "powell", "spsa", "qnSpsa", "adam", "cmaEs", "rotosolve")
+FINAL_SHOTS = 200
 TIMES = ("elapsed_s", "cpu_s", "iteration_s", "jobs", "state", "route")
 
 
@@ -73,16 +74,19 @@ class Qpus:
         circuit = circuit_digest(request.program)
         return job_id("default/test", request.evaluation, circuit, handles, request.parameters, request.shots)
 
-    def submit(self, request, *, cpu_s=0.0, device="", on_partial=None):
+    def submit(self, request, *, cpu_s=0.0, device="", on_partial=None, at_once=False):
         future = JobFuture(self.name(request), lambda _: None)
         if device:
             assert self.guessed[future.id] == device
             self.claimed.append(future.id)
         delay_s = self.random.expovariate(1.0)
-        if on_partial is None:
+        if at_once or request.shots == FINAL_SHOTS:
             self._answer(future, request)
             return future
-        self.world.after(delay_s * self.random.random(), lambda: on_partial(64, self._estimate(request)))
+        if on_partial is not None:
+            share = self.random.random()
+            for part in (share / 2, share):
+                self.world.after(delay_s * part, lambda: on_partial(64, self._estimate(request)))
         self.world.after(delay_s, lambda: self._answer(future, request))
         return future
 
@@ -147,7 +151,7 @@ def run(folder, fake, method, mode, *, seed=0, iterations=12, drift=0.0, lease=0
         identity={"optimizer": method},
         exact=lambda: -3.0,
         shots=100,
-        final_shots=200,
+        final_shots=FINAL_SHOTS,
         overlap_program="overlap",
     )
     world = World()
@@ -180,7 +184,7 @@ class AtOnce:
         self.acknowledge = qpus.acknowledge
 
     def submit(self, request, *, cpu_s=0.0):
-        return self.qpus.submit(request)
+        return self.qpus.submit(request, at_once=True)
 
 
 def essence(folder):
@@ -216,8 +220,32 @@ def test_nelder_mead_claims_what_it_guessed_and_says_so(tmp_path, qpu):
     assert set(qpus.guessed.values()) <= {"a", "b"}
 
 
+def test_a_step_of_qn_spsa_that_is_cut_is_one_of_two_and_found(tmp_path, qpu):
+    _, qpus, outcome = run(tmp_path, qpu, "qnSpsa", Mode.EXACT, iterations=40)
+    assert outcome["speculation"]["hit_rate"] > 0.3
+    assert len(qpus.claimed) > 0
+
+
+def test_spsa_in_exact_mode_prepares_nothing_that_cannot_come_true(tmp_path, qpu):
+    _, qpus, outcome = run(tmp_path, qpu, "spsa", Mode.EXACT, iterations=20)
+    # The points after the calibration are known; all others move with the pending value.
+    assert outcome["speculation"]["hits"] == 1
+    assert len(qpus.guessed) <= 1
+
+
+def test_a_later_estimate_that_speaks_against_a_step_gives_another_one(tmp_path, qpu, monkeypatch):
+    from efaas.runner import foresight
+
+    taken = {}
+    for tolerance in (0.0, 1e9):
+        monkeypatch.setattr(foresight, "TOLERANCE", tolerance)
+        _, qpus, _ = run(tmp_path / str(tolerance), qpu, "spsa", Mode.TOLERANT, iterations=10)
+        taken[tolerance] = len(qpus.guessed)
+    assert taken[0.0] > taken[1e9]
+
+
 @pytest.mark.parametrize("mode", [Mode.EXACT, Mode.TOLERANT])
-@pytest.mark.parametrize("method", ["nelderMead", "cobyla", "spsa"])
+@pytest.mark.parametrize("method", ["nelderMead", "cobyla", "spsa", "qnSpsa"])
 def test_with_drift_every_step_is_the_optimizers_reply_to_what_it_was_told(tmp_path, qpu, method, mode):
     records, _, _ = run(tmp_path, qpu, method, mode, drift=0.2)
     steps = [record for record in records if record["kind"] == "iteration"]
@@ -245,7 +273,9 @@ def test_with_drift_every_step_is_the_optimizers_reply_to_what_it_was_told(tmp_p
 def answers(record):
     from efaas.optimizers.base import Tell
 
-    return Tell(np.array(record["values"]), np.array(record["std_errors"]))
+    return Tell(
+        np.array(record["values"]), np.array(record["std_errors"]), np.array(record.get("overlaps", ()))
+    )
 
 
 def test_a_step_that_was_rolled_back_leaves_no_trace(tmp_path, qpu, monkeypatch):
@@ -271,7 +301,7 @@ def test_killed_after_any_record_an_exact_loop_goes_on_to_the_same_trajectory(tm
         assert found == expected
 
 
-@pytest.mark.parametrize("method", ["spsa", "nelderMead"])
+@pytest.mark.parametrize("method", ["spsa", "qnSpsa", "nelderMead"])
 def test_a_tolerant_loop_goes_on_from_the_points_that_its_estimates_chose(tmp_path, make_qpu, method):
     records, _, _ = run(tmp_path / "whole", make_qpu(), method, Mode.TOLERANT, iterations=8)
     lines = (tmp_path / "whole" / "journal.jsonl").read_bytes().splitlines(keepends=True)

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from qiskit.circuit.library import real_amplitudes
 
 import efaas
 from efaas.api.load import load_text
@@ -13,7 +14,7 @@ from efaas.client.results import Evaluation
 from efaas.errors import InputError
 from efaas.journal import read_records
 from efaas.optimizers.nelder_mead import NelderMead
-from efaas.optimizers.spsa import QnSpsa
+from efaas.optimizers.spsa import QnSpsa, Spsa
 from efaas.runner.environment import QpuTarget, RunnerEnvironment
 from efaas.runner.progress import Progress
 from efaas.sdk import NextJob, Session
@@ -74,6 +75,19 @@ class TestWorkers:
             step.result(10)
         assert workers.start(0.0).result(10)[0] is None
         assert time.monotonic() - begin < 10
+        workers.close()
+
+    def test_what_a_step_imports_is_imported_once(self):
+        def imported(_):
+            import sys
+
+            before = "colorsys" in sys.modules
+            import colorsys  # noqa: F401
+
+            return before
+
+        workers = StepWorkers(imported, 1)
+        assert [workers.start(None).result(20)[0] for _ in range(2)] == [False, True]
         workers.close()
 
     def test_what_a_step_raises_is_said(self):
@@ -151,8 +165,109 @@ def test_a_wrong_mode_and_fidelities_are_refused(tmp_path, qpu):
     with opened(tmp_path, qpu) as session:
         with pytest.raises(InputError, match="speculation: 'exact' is not Off, Exact or Tolerant"):
             session.loop(0, lambda _: None, doubled, speculation="exact")
-        with pytest.raises(InputError, match="optimizer: asks for fidelities"):
+        with pytest.raises(InputError, match="circuit: is no Qiskit circuit, but qn_spsa asks"):
             session.minimize(QnSpsa(np.zeros(2), 1), "circuit", ZZ, iterations=1)
+        with pytest.raises(InputError, match="outline: is of use to `prepare` alone"):
+            session.minimize(Spsa(np.zeros(2), 1), "circuit", ZZ, iterations=1, outline=doubled)
+
+
+def natural(folder, qpu, speculation, iterations=6):
+    circuit = real_amplitudes(2, reps=1)
+    with opened(folder, qpu) as session:
+        loop = session.minimize(
+            QnSpsa(np.array([0.1, 0.4, -0.3, 0.2]), 3),
+            circuit,
+            ZZ,
+            iterations=iterations,
+            speculation=speculation,
+            workers=1,
+        )
+        return loop, session.outcome()
+
+
+@pytest.mark.parametrize("speculation", ["Exact", "Tolerant"])
+def test_qn_spsa_measures_its_fidelities_and_resumes(tmp_path, make_qpu, speculation):
+    off, _ = natural(tmp_path / "off", make_qpu(), "Off")
+    qpu = make_qpu()
+    loop, outcome = natural(tmp_path / "ahead", qpu, speculation)
+    # The fake gives no running estimates, so there is nothing that Tolerant could step on.
+    assert loop.point.tolist() == off.point.tolist()
+    assert essence(tmp_path / "ahead") == essence(tmp_path / "off")
+    assert outcome["speculation"]["mode"] == speculation
+    real = [message for message in qpu.submitted if message.kind == 0]
+    assert sorted({(message.parameter_sets, len(message.observables)) for message in real}) == [
+        (2, 1),
+        (4, 0),
+    ]
+    lines = (tmp_path / "ahead" / "journal" / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    for kept in (1, 4, 7, len(lines)):
+        folder = tmp_path / str(kept)
+        (folder / "journal").mkdir(parents=True)
+        (folder / "journal" / "journal.jsonl").write_bytes(b"".join(lines[:kept]))
+        again, _ = natural(folder, make_qpu(), speculation)
+        assert again.point.tolist() == off.point.tolist()
+
+
+def outlined(folder, qpu, speculation):
+    given = []
+
+    def outline(line):
+        return float(line.slope @ [1.0, 3.7] + line.points[0] @ [0.3, 2.1])
+
+    def prepare(points, known):
+        given.append(known)
+        return NextJob(parameters=points if known is None else points + 1e-3 * known)
+
+    with opened(folder, qpu) as session:
+        loop = session.minimize(
+            Spsa(np.array([0.1, 0.4]), 3, learning_rate=0.2),
+            "circuit",
+            ZZ,
+            iterations=12,
+            prepare=prepare,
+            outline=outline,
+            speculation=speculation,
+            workers=1,
+        )
+    return loop, given
+
+
+def test_what_spsa_knows_of_its_next_points_is_worked_on_ahead_and_changes_nothing(tmp_path, make_qpu):
+    off, given = outlined(tmp_path / "off", make_qpu(), "Off")
+    assert given[0] is None
+    assert len(set(given[1:])) == 11
+    for speculation in ("Exact", "Tolerant"):
+        ahead, again = outlined(tmp_path / speculation, make_qpu(), speculation)
+        assert again == given
+        assert ahead.point.tolist() == off.point.tolist()
+        assert essence(tmp_path / speculation) == essence(tmp_path / "off")
+        assert ahead.speculation["speculative_jobs"] == 0
+
+
+def test_an_outline_is_a_hit_once_its_workers_run(tmp_path, make_qpu):
+    qpu = make_qpu()
+
+    def outline(line):
+        return float(line.slope.sum())
+
+    def prepare(points, known):
+        if not session.outcome()["speculation"]["evaluations"]:
+            time.sleep(0.05)  # the workers start
+
+    with opened(tmp_path, qpu) as session:
+        loop = session.minimize(
+            Spsa(np.array([0.1, 0.4]), 3, learning_rate=0.2),
+            "circuit",
+            ZZ,
+            iterations=100,
+            prepare=prepare,
+            outline=outline,
+            speculation="Exact",
+            workers=1,
+        )
+    report = loop.speculation
+    assert report["evaluations"] > 0
+    assert report["hits"] == report["evaluations"]
 
 
 def held(session, qpu):

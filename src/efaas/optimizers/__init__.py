@@ -10,7 +10,7 @@ Importing this package imports numpy and nothing heavier; SciPy and `cma` are im
 use them.
 """
 
-from efaas.optimizers.base import Ask, Estimate, Optimizer, Tell
+from efaas.optimizers.base import Ask, Estimate, Optimizer, Outlook, Tell
 from efaas.optimizers.best import BestSeen
 from efaas.optimizers.factory import make_optimizer, restore_optimizer
 from efaas.optimizers.stopping import StoppingRule, StopReason
@@ -20,6 +20,7 @@ __all__ = [
     "BestSeen",
     "Estimate",
     "Optimizer",
+    "Outlook",
     "StopReason",
     "StoppingRule",
     "Tell",

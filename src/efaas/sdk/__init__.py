@@ -9,8 +9,9 @@ which results came in.
 
 from efaas.sdk.current import session
 from efaas.sdk.future import QuantumFuture, RunningEstimate, StepFuture, as_completed, wait
-from efaas.sdk.loop import LoopReport, NextJob
+from efaas.sdk.loop import LoopReport
 from efaas.sdk.session import Session
+from efaas.sdk.steps import NextJob
 
 __all__ = [
     "LoopReport",

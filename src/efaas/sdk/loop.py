@@ -4,6 +4,11 @@ One evaluation is: the point is *prepared* (the costly part: building a circuit,
 sent, and its result *decides* the next point. While the QPU works, `efaas.runner.ahead` has next points
 prepared in other processes; how far that may go is `Off`, `Exact` or `Tolerant` (`docs/speculation.md`).
 
+**Outlines.** Methods that move in proportion to their results (SPSA, QN-SPSA) have no points to guess, but
+they know the line on which the next ones lie. A loop may say what is to be done with that: `outline(line)`
+is the costly part then, runs while the QPU measures, and `prepare(points, outlined)` only finishes it. What
+runs ahead is certain to be needed, so it is a hit unless it is late.
+
 A step is known by the bytes of its point. The journal keeps that digest beside the result, so a program that
 is run again decides everything anew but prepares nothing that it has a result for. What was guessed, started
 or sent ahead is in no journal.
@@ -11,10 +16,10 @@ or sent ahead is in no journal.
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterable, Iterator
+import concurrent.futures
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,30 +27,19 @@ from efaas.core.identity import digest
 from efaas.core.qpu.messages import JobKind
 from efaas.core.speculation import Mode
 from efaas.errors import InputError
-from efaas.optimizers.base import Ask, Optimizer, Tell, Vector
+from efaas.optimizers.base import Outlook, Vector
 from efaas.runner.ahead import Ahead, Step, Taken
-from efaas.runner.foresight import Estimate, Foresight, key_of
+from efaas.runner.foresight import Estimate
+from efaas.runner.pending import Pending
+from efaas.runner.readings import fidelities_of
 from efaas.sdk.future import QuantumFuture, RunningEstimate
+from efaas.sdk.steps import NextJob, Steps, as_estimate
 from efaas.sdk.workers import StepWorkers, spare_cpus
 
 if TYPE_CHECKING:
     from efaas.client import JobResult
     from efaas.runner.jobs import Request
     from efaas.sdk.session import Session
-
-
-@dataclass(frozen=True, slots=True)
-class NextJob:
-    """What a prepared point is evaluated by; what is left out is as in the call of the loop."""
-
-    circuit: Any = None
-    """As in `Session.submit`."""
-    parameters: Any = None
-    """As in `Session.submit`; the point itself if left out."""
-    observable: Any = None
-    """As in `Session.submit`."""
-    shots: int | None = None
-    """As in `Session.submit`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,157 +55,14 @@ class LoopReport:
     """As in `result.json`; empty with speculation off."""
 
 
-class Steps(Protocol):
-    """Decides points."""
-
-    def first(self) -> Any:
-        """The first point; None if there is none."""
-
-    def key(self, point: Any) -> bytes:
-        """What identifies a point."""
-
-    def guesses(self, point: Any) -> Iterator[Any]:
-        """Points that may follow the pending one, likeliest first."""
-
-    def preview(self, estimate: RunningEstimate) -> Any:
-        """The point that follows if this is the result; None if none does."""
-
-    def decide(self, result: JobResult, stepped_on: RunningEstimate | None) -> Any:
-        """The point that follows the result, or the estimate that the step was taken on; None at the end."""
-
-    def parameters(self, point: Any) -> Any:
-        """What is sent where `prepare` gives no parameters."""
-
-    def last(self) -> Any:
-        """The point to be reported."""
-
-
-class UserSteps:
-    """Steps of a loop of one's own; see `Session.loop`."""
-
-    def __init__(
-        self, first: Any, decide: Callable[[Any], Any], predict: Callable[[Any], Iterable[Any]] | None
-    ) -> None:
-        self._point, self._decide, self._predict = first, decide, predict
-
-    def first(self) -> Any:
-        """See `Steps`."""
-        return self._point
-
-    def key(self, point: Any) -> bytes:
-        """See `Steps`."""
-        if isinstance(point, np.ndarray):
-            return digest(*point.shape, point.tobytes()).encode()
-        try:
-            return pickle.dumps(point, protocol=5)
-        except Exception as error:
-            raise InputError(
-                f"cannot be written as bytes ({error}); use arrays or plain values", place="point"
-            ) from None
-
-    def guesses(self, point: Any) -> Iterator[Any]:
-        """See `Steps`."""
-        if self._predict is not None:
-            yield from self._predict(point)
-
-    def preview(self, estimate: RunningEstimate) -> Any:
-        """See `Steps`."""
-        return self._decide(estimate)
-
-    def decide(self, result: JobResult, stepped_on: RunningEstimate | None) -> Any:
-        """See `Steps`."""
-        point = self._decide(result if stepped_on is None else stepped_on)
-        if point is not None:
-            self._point = point
-        return point
-
-    def parameters(self, point: Any) -> Any:
-        """See `Steps`."""
-        return point
-
-    def last(self) -> Any:
-        """See `Steps`."""
-        return self._point
-
-
-class OptimizerSteps:
-    """Steps of an optimizer; see `Session.minimize`."""
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        iterations: int,
-        predict: Callable[[Any], Iterable[Any]] | None,
-        report: Callable[[float, float | None], None],
-    ) -> None:
-        self._optimizer, self._iterations, self._predict, self._report = (
-            optimizer,
-            iterations,
-            predict,
-            report,
-        )
-        self._foresight = Foresight(optimizer)
-        if len(optimizer.ask().overlaps):
-            raise InputError(
-                "asks for fidelities, which a session's declared problem can measure", place="optimizer"
-            )
-
-    def first(self) -> Any:
-        """See `Steps`."""
-        return self._next()
-
-    def _next(self) -> Vector | None:
-        if self._optimizer.finished is not None or self._optimizer.iteration >= self._iterations:
-            return None
-        return self._optimizer.ask().points
-
-    def key(self, point: Any) -> bytes:
-        """See `Steps`."""
-        return key_of(Ask(0, point))
-
-    def guesses(self, point: Any) -> Iterator[Any]:
-        """See `Steps`."""
-        for asked in self._foresight.guesses():
-            yield asked.points
-        if self._predict is not None:
-            for points in self._predict(point):
-                yield np.atleast_2d(np.asarray(points, dtype=np.float64))
-
-    def preview(self, estimate: RunningEstimate) -> Any:
-        """See `Steps`."""
-        for asked in self._foresight.after(_tell(estimate)):
-            return asked.points
-        return None
-
-    def decide(self, result: JobResult, stepped_on: RunningEstimate | None) -> Any:
-        """See `Steps`."""
-        estimate = None if stepped_on is None else Estimate(_tell(stepped_on), stepped_on.shots)
-        self._foresight.take(_tell(result), estimate)
-        found = self._optimizer.estimate
-        if found is not None:
-            self._report(found.value, found.std_error)
-        return self._next()
-
-    def parameters(self, point: Any) -> Any:
-        """See `Steps`."""
-        return point
-
-    def last(self) -> Any:
-        """See `Steps`."""
-        return self._optimizer.point
-
-
-def _tell(result: JobResult | RunningEstimate) -> Tell:
-    return Tell(result.values[:, 0], result.std_errors[:, 0])
-
-
 def run_loop(
     session: Session,
     steps: Steps,
-    prepare: Callable[[Any], Any] | None,
+    prepare: Callable[..., Any] | None,
     speculation: str | None,
     workers: int | None,
     usual: NextJob | None = None,
+    outline: Callable[[Outlook], Any] | None = None,
 ) -> LoopReport:
     """Run a loop to its end; see `Session.loop` and `Session.minimize`.
 
@@ -223,14 +74,32 @@ def run_loop(
         mode = Mode(session.speculation if speculation is None else speculation)
     except ValueError:
         raise InputError(f"{speculation!r} is not Off, Exact or Tolerant", place="speculation") from None
+    if outline is not None and prepare is None:
+        raise InputError("is of use to `prepare` alone; give that too", place="outline")
+    ahead_of_time = prepare if outline is None else outline
     pool = None
-    if mode is not Mode.OFF and prepare is not None:
-        pool = StepWorkers(prepare, spare_cpus() if workers is None else workers)
+    if mode is not Mode.OFF and ahead_of_time is not None:
+        pool = StepWorkers(ahead_of_time, spare_cpus() if workers is None else workers)
     try:
-        return _Loop(session, steps, prepare, mode, pool, usual or NextJob()).run()
+        return _Loop(session, steps, prepare, outline, mode, pool, usual or NextJob()).run()
     finally:
         if pool is not None:
             pool.close()
+
+
+class _PointWorkers:
+    """The workers, which are given what `prepare` takes of a point."""
+
+    def __init__(self, pool: StepWorkers, argument: Callable[[Any], Any]) -> None:
+        self.count, self.abandon = pool.count, pool.abandon
+        self._pool, self._argument = pool, argument
+
+    @property
+    def is_ready(self) -> bool:
+        return self._pool.is_ready
+
+    def start(self, what: Any) -> concurrent.futures.Future[tuple[Any, float]]:
+        return self._pool.start(self._argument(what))
 
 
 class _Loop:
@@ -238,104 +107,165 @@ class _Loop:
         self,
         session: Session,
         steps: Steps,
-        prepare: Callable[[Any], Any] | None,
+        prepare: Callable[..., Any] | None,
+        outline: Callable[[Outlook], Any] | None,
         mode: Mode,
         pool: StepWorkers | None,
         usual: NextJob,
     ) -> None:
-        self._session, self._steps, self._mode, self._usual = session, steps, mode, usual
-        self._prepare: Callable[[Any], Any] = prepare or (lambda _: None)
+        self._session, self._steps, self._usual = session, steps, usual
+        self._prepare: Callable[..., Any] = prepare or (lambda _: None)
+        self._outline = outline
+        # With an outline nothing that is costly is left to be done on an estimate.
+        self._exact = mode is Mode.EXACT or outline is not None
+        self._outlook: Outlook | None = None
         self._ahead: Ahead | None = None
         if mode is not Mode.OFF:
-            self._ahead = session.ahead_of(mode, self._prepare, self._requests_ahead, pool)
+            workers = None if pool is None else _PointWorkers(pool, self._argument)
+            work = self._prepared if outline is None else outline
+            self._ahead = session.ahead_of(mode, work, self._requests_ahead, workers)
         self._evaluations = 0
 
     def run(self) -> LoopReport:
         """Evaluate until there is no next point."""
-        result = None
-        point = self._steps.first()
+        steps = self._steps
+        results: list[JobResult] = []
+        point = steps.first()
         while point is not None:
-            future = self._submit(point)
-            result = self._wait(future, point)
+            futures = self._submit(point)
+            results = self._wait(futures, point)
             self._evaluations += 1
-            point = self._steps.decide(result, _as_running(future.stepped_on, result))
+            if self._outline is not None:
+                self._outlook = steps.outlook(fidelities_of(results[1]) if len(results) > 1 else None)
+            point = steps.decide(results, futures[0].stepped_on)
         if self._ahead is not None:
             self._ahead.end()
         summary = self._ahead.summary() if self._ahead is not None else {}
-        return LoopReport(self._steps.last(), result, self._evaluations, summary)
+        return LoopReport(steps.last(), results[0] if results else None, self._evaluations, summary)
 
-    def _submit(self, point: Any) -> QuantumFuture:
+    # --- one evaluation -----------------------------------------------------------------------------
+
+    def _submit(self, point: Any) -> list[QuantumFuture]:
+        """The jobs of a point, in the order of their numbers."""
         key = self._steps.key(point)
-        step = digest(key)
-        replayed = self._session.replay_step(step)
-        if replayed is not None:
+        digest_of_step = digest(key)
+        replayed = self._session.replay_step(digest_of_step, self._steps.count(point))
+        if replayed:
             return replayed
-        ahead = self._ahead
-        taken = Taken(self._prepare(point)) if ahead is None else ahead.decide(Step(key, point))
-        request = self._request(point, taken.prepared, self._session.next_number, JobKind.LOOP)
-        future = self._session.dispatch(request, device=taken.device, step=step)
+        taken = self._take(point, key)
+        first = self._session.next_number
+        requests = self._requests(point, taken.prepared, first, JobKind.LOOP)
+        # Fidelities first: they have no running estimates, and the next step needs them whole.
+        futures = [
+            self._session.dispatch(request, device=taken.device, step=digest_of_step)
+            for request in reversed(requests)
+        ][::-1]
         if self._ahead is not None:
-            self._ahead.submitted(future.number, [future], taken.device)
-        return future
+            self._ahead.submitted(first, futures, taken.device)
+        return futures
 
-    def _request(self, point: Any, prepared: Any, number: int, kind: JobKind) -> Request:
-        job = prepared if isinstance(prepared, NextJob) else NextJob(parameters=prepared)
+    def _take(self, point: Any, key: bytes) -> Taken:
+        """The point, prepared."""
+        ahead = self._ahead
+        if self._outline is None:
+            return Taken(self._prepared(point)) if ahead is None else ahead.decide(Step(key, point))
+        outlook, outlined = self._outlook, None
+        if outlook is not None:
+            step = _outlined(outlook)
+            outlined = self._outline(outlook) if ahead is None else ahead.decide(step).prepared
+        return Taken(self._prepare(self._steps.argument(point), outlined))
+
+    def _argument(self, what: Any) -> Any:
+        return self._steps.argument(what) if self._outline is None else what
+
+    def _prepared(self, point: Any) -> Any:
+        return self._prepare(self._steps.argument(point))
+
+    def _requests(self, point: Any, prepared: Any, first: int, kind: JobKind) -> list[Request]:
         usual = self._usual
+        job = prepared if isinstance(prepared, NextJob) else NextJob(parameters=prepared)
         job = replace(
             job,
             circuit=usual.circuit if job.circuit is None else job.circuit,
-            parameters=self._steps.parameters(point) if job.parameters is None else job.parameters,
             observable=usual.observable if job.observable is None else job.observable,
             shots=usual.shots if job.shots is None else job.shots,
         )
-        return self._session.request(
-            job.circuit, job.parameters, job.observable, job.shots, kind=kind, number=number
-        )
+        return [
+            self._session.request(
+                each.circuit, each.parameters, each.observable, each.shots, kind=kind, number=first + index
+            )
+            for index, each in enumerate(self._steps.jobs(point, job))
+        ]
 
     def _requests_ahead(self, point: Any, prepared: Any, number: int) -> list[Request]:
-        return [self._request(point, prepared, number, JobKind.SPECULATIVE)]
+        return self._requests(point, prepared, number, JobKind.SPECULATIVE)
 
-    def _wait(self, future: QuantumFuture, point: Any) -> JobResult:
-        ahead = self._ahead
-        if ahead is None or future.done():
-            return _result(future)
-        future.add_partial_callback(ahead.listener(future.number))
-        stepped = False
+    def _wait(self, futures: list[QuantumFuture], point: Any) -> list[JobResult]:
+        ahead, energies = self._ahead, futures[0]
+        if ahead is None or all(future.done() for future in futures):
+            return [_result(future) for future in futures]
+        looks = _Looks(self, point)
+        pending = Pending(
+            ahead,
+            looks,
+            energies.number,
+            fidelities=len(futures) > 1,
+            tolerant=not self._exact,
+            on_step=lambda estimate: self._session.step_on(energies, estimate),
+        )
 
-        def on_estimate(estimate: Any) -> None:
-            nonlocal stepped
-            if stepped or not ahead.wants_candidates or not np.isfinite(estimate.values).all():
-                return
-            if self._mode is Mode.TOLERANT:
-                stepped = True
-                self._session.step_on(future, _as_estimate(estimate))
-            following = self._steps.preview(estimate)
-            if following is not None:
-                ahead.offer([self._step(following)], informed=True)
+        def hear(running: RunningEstimate) -> None:
+            if np.isfinite(running.values).all() and np.isfinite(running.std_errors).all():
+                looks.shape = running.values.shape
+                pending.hear_energies(as_estimate(running))
 
-        if self._mode is Mode.EXACT and ahead.wants_candidates:
-            ahead.offer(self._step(guess) for guess in self._steps.guesses(point))
-        ahead.wait(lambda: None, on_estimate)
-        result = _result(future)
-        ahead.came([result])
-        return result
+        energies.add_partial_callback(hear)
+        for future in futures[1:]:
+            future.add_done_callback(pending.hear_fidelities)
+        pending.look_ahead()
+        ahead.wait(lambda: None, pending.heard)
+        results = [_result(future) for future in futures]
+        ahead.came(results)
+        return results
 
-    def _step(self, point: Any) -> Step:
-        return Step(self._steps.key(point), point)
+    # --- what may come next -------------------------------------------------------------------------
+
+    def known(self, point: Any, overlaps: Vector | None) -> Iterator[Step]:
+        """See `efaas.runner.pending.Looks`."""
+        outlook = self._steps.outlook(overlaps)
+        if self._outline is not None:
+            if outlook is not None:
+                yield _outlined(outlook)
+        elif self._exact:
+            for guess in self._steps.guesses(point, overlaps):
+                yield Step(self._steps.key(guess), guess)
+
+    def following(self, estimate: Estimate, shape: tuple[int, ...]) -> Iterator[Step]:
+        """See `efaas.runner.pending.Looks`; shape (points, observables)."""
+        if self._outline is None:
+            for point in self._steps.after(estimate, shape, exactly=self._exact):
+                yield Step(self._steps.key(point), point)
+
+
+class _Looks:
+    """Next steps of one pending point."""
+
+    def __init__(self, loop: _Loop, point: Any) -> None:
+        self._loop, self._point = loop, point
+        self.shape: tuple[int, ...] = ()
+
+    def known(self, overlaps: Vector | None) -> Iterator[Step]:
+        return self._loop.known(self._point, overlaps)
+
+    def following(self, estimate: Estimate) -> Iterator[Step]:
+        return self._loop.following(estimate, self.shape)
+
+
+def _outlined(outlook: Outlook) -> Step:
+    """An outline as a step; its jobs are not known before the points are."""
+    return Step(outlook.key(), outlook, runnable=False)
 
 
 def _result(future: QuantumFuture) -> JobResult:
     result: JobResult = future.result()
     return result
-
-
-def _as_estimate(running: RunningEstimate) -> Estimate:
-    return Estimate(Tell(running.values.ravel(), running.std_errors.ravel()), running.shots)
-
-
-def _as_running(estimate: Estimate | None, result: JobResult) -> RunningEstimate | None:
-    if estimate is None:
-        return None
-    shape = result.values.shape
-    answers = estimate.answers
-    return RunningEstimate(estimate.shots, answers.values.reshape(shape), answers.std_errors.reshape(shape))

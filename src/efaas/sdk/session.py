@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from efaas.api.session import VQASession
     from efaas.core.speculation import Mode
-    from efaas.optimizers.base import Optimizer
+    from efaas.optimizers.base import Optimizer, Outlook
     from efaas.runner.ahead import Ahead, Workers
     from efaas.runner.foresight import Estimate
     from efaas.sdk.loop import LoopReport
@@ -190,7 +190,8 @@ class Session:
         Raises:
             EfaasError: as `submit`, and as the jobs end.
         """
-        from efaas.sdk.loop import UserSteps, run_loop
+        from efaas.sdk.loop import run_loop
+        from efaas.sdk.steps import UserSteps
 
         return run_loop(self, UserSteps(first, decide, predict), prepare, speculation, workers)
 
@@ -202,8 +203,9 @@ class Session:
         *,
         iterations: int,
         shots: int | None = None,
-        prepare: Callable[[Any], Any] | None = None,
+        prepare: Callable[..., Any] | None = None,
         predict: Callable[[Any], Iterable[Any]] | None = None,
+        outline: Callable[[Outlook], Any] | None = None,
         speculation: str | None = None,
         workers: int | None = None,
     ) -> LoopReport:
@@ -219,17 +221,22 @@ class Session:
                 parameters; nothing costly if not given.
             predict: from the pending points to arrays of points that may come next, after what the
                 optimizer foresees itself.
+            outline: for SPSA and QN-SPSA, whose next points are known up to one number: from that line
+                (`efaas.optimizers.Outlook`) to anything that `prepare` can use. It is the costly part then,
+                and runs while the QPU measures; `prepare(points, outlined)` is called with what it gave, or
+                with None where there was no line (the first points).
             speculation: Off, Exact or Tolerant; as `spec.speculation` says if not given.
             workers: steps that may run ahead at once; as many as there are spare CPUs if not given.
 
         Raises:
             EfaasError: as `submit`, and as the jobs end.
         """
-        from efaas.sdk.loop import NextJob, OptimizerSteps, run_loop
+        from efaas.sdk.loop import run_loop
+        from efaas.sdk.steps import NextJob, OptimizerSteps
 
-        steps = OptimizerSteps(optimizer, iterations, predict, self.report)
+        steps = OptimizerSteps(optimizer, iterations, predict, self.report, circuit)
         usual = NextJob(circuit, observable=observable, shots=shots)
-        return run_loop(self, steps, prepare, speculation, workers, usual)
+        return run_loop(self, steps, prepare, speculation, workers, usual, outline)
 
     def request(
         self,
@@ -305,15 +312,19 @@ class Session:
         """Number of the next submit."""
         return self._submits
 
-    def replay_step(self, step: str) -> QuantumFuture | None:
-        """The next submit's result, if the journal has it for the same step; then nothing is prepared."""
+    def replay_step(self, step: str, count: int) -> list[QuantumFuture]:
+        """The results of the next submits, if the journal has all of them for the same step; else nothing.
+
+        Then nothing is prepared.
+        """
         with self._lock:
             self._must_go_on()
-            record = self._answers.record(self._submits)
-            if record is None or record.get("step") != step:
-                return None
-            self._submits += 1
-            return self._answers.replayed(record)
+            records = [self._answers.record(self._submits + index) for index in range(count)]
+            known = [record for record in records if record is not None and record.get("step") == step]
+            if len(known) < count:
+                return []
+            self._submits += count
+            return [self._answers.replayed(record) for record in known]
 
     def step_on(self, future: QuantumFuture, estimate: Estimate) -> None:
         """The next step was taken on this estimate; it stands if the result is close enough."""

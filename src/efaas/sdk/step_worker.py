@@ -2,7 +2,8 @@
 
 A fork costs about a millisecond and can be killed at any moment, so a step that nobody wants any more gives
 its core back at once; a pool whose worker must finish first would make the next step wait. The price: what
-a step remembers in module variables is gone when it ends.
+a step remembers in module variables is gone when it ends. Not so what it imported: the step names those
+modules with its value, and the process imports them too, so that only the first step waits for them.
 
 Messages are a length (8 bytes, little-endian) and that many bytes. In: first the function, pickled; then
 ``R`` + number (8 bytes) + pickled argument, or ``D`` + number: drop that step. Out: number (8 bytes), 1 or 0
@@ -13,6 +14,8 @@ messages; what a step prints goes to standard error.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import pickle
 import select
@@ -104,18 +107,29 @@ def _run(function: Any, number: int, argument: bytes, out: int) -> None:
                 break
     os.close(ours)
     _, _, used = os.wait4(child, 0)
-    value = b"".join(parts)
+    modules, _, value = b"".join(parts).partition(b"\n")
     good = value[:1] == b"1" and not dropped
     text = value[1:] or b"the step was dropped, or its process died"
     write_message(out, ANSWER.pack(number, good, used.ru_utime + used.ru_stime) + text)
+    if value and not dropped:
+        _import_too(modules.decode().split())
+
+
+def _import_too(names: list[str]) -> None:
+    """Import what a step had to; one that cannot be imported here is the next step's business again."""
+    for name in names:
+        with contextlib.suppress(BaseException):
+            importlib.import_module(name)
 
 
 def _child(function: Any, argument: bytes, pipe: int) -> NoReturn:
+    before = set(sys.modules)
     try:
         value = b"1" + pickle.dumps(function(pickle.loads(argument)), protocol=5)
     except BaseException as error:
         value = b"0" + repr(error).encode()
-    view = memoryview(value)
+    modules = " ".join(name for name in sys.modules if name not in before)
+    view = memoryview(modules.encode() + b"\n" + value)
     while view:
         view = view[os.write(pipe, view) :]
     sys.stderr.flush()
