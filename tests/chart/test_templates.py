@@ -98,6 +98,11 @@ def test_the_operator_understands_its_configuration(values):
     assert configuration.system_namespace == NAMESPACE
     assert (configuration.gateway is None) == (values.get("gateway", {}).get("enabled") is False)
     assert configuration.user == 65532
+    assert configuration.qpu_tls is not None
+    mounts = pod_specs(rendered(values))["Deployment/efaas-operator"]["containers"][0]["volumeMounts"]
+    assert configuration.qpu_tls.ca_file == f"{mounts[2]['mountPath']}/ca.crt"
+    if configuration.gateway is not None:
+        assert configuration.gateway.ca_file == configuration.qpu_tls.ca_file
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING])
@@ -270,7 +275,11 @@ def test_tls_can_be_off():
     assert "tls" not in json.dumps(pod_specs(documents))
     assert not [each for each in documents if "certificates" in each["metadata"]["name"]]
     data = one(documents, "ConfigMap", "efaas-operator")["data"]["operator.yaml"]
-    assert yaml.safe_load(data)["gateway"]["url"].startswith("http:")
+    configuration = OperatorConfiguration.model_validate(yaml.safe_load(data))
+    assert configuration.qpu_tls is None
+    assert configuration.gateway is not None
+    assert configuration.gateway.ca_file is None
+    assert str(configuration.gateway.url).startswith("http:")
 
 
 def test_viewers_and_editors_are_part_of_the_standard_roles(defaults):

@@ -17,6 +17,14 @@ user: 65532
 gateway:
   stream: {{ include "efaas.gateway.host" . }}:8081
   url: {{ include "efaas.gateway.url" . }}
+  {{- if eq (include "efaas.tls" .) "true" }}
+  caFile: /etc/efaas-tls/ca.crt
+  {{- end }}
+{{- end }}
+{{- if eq (include "efaas.tls" .) "true" }}
+qpuTls:
+  secret: efaas-qpu-tls
+  caFile: /etc/efaas-tls/ca.crt
 {{- end }}
 weights: efaas-weights
 halfLife: {{ .Values.operator.halfLife }}
