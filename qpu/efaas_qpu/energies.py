@@ -36,8 +36,8 @@ os.environ.setdefault("QISKIT_PARALLEL", "FALSE")
 
 SETTLED_S = 30 * 86_400.0
 """Device time of the calibration from which ages count."""
-_ENGINES = 48
-"""Devices at an age that are kept."""
+_DEVICES = 16
+"""Devices that are kept, each with an engine at the age asked for last."""
 
 
 class Energies:
@@ -45,7 +45,7 @@ class Energies:
 
     def __init__(self) -> None:
         self._circuits: dict[str, tuple[str | bytes, tuple[tuple[str, float], ...]]] = {}
-        self._engines: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._devices: OrderedDict[tuple[Any, ...], list[Any]] = OrderedDict()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """One request's answer.
@@ -80,25 +80,25 @@ class Energies:
 
         handle, seed = request["circuit"], request.get("seed")
         ideal, age_s = bool(request.get("ideal")), float(request.get("age_s", 0.0))
-        if seed is None or ideal:
-            seed, age_s = None, 0.0
-        key = (request["snapshot"], seed, age_s, ideal)
-        if key in self._engines:
-            self._engines.move_to_end(key)
+        key = (request["snapshot"], None if ideal else seed, ideal)
+        if key in self._devices:
+            self._devices.move_to_end(key)
         else:
             snapshot = load_snapshot(request["snapshot"])
-            if seed is None:
-                engine = Engine(Configuration(snapshot, snapshot, not ideal, "Auto"))
+            if seed is None or ideal:
+                device, engine = None, Engine(Configuration(snapshot, snapshot, not ideal, "Auto"))
             else:
                 device = DriftingDevice.modelled(snapshot, int(seed))
                 device.calibrate(SETTLED_S)
                 engine = Engine(Configuration(device.known, snapshot, True, "Auto"))
-                true = device.true_state(SETTLED_S + age_s)
-                engine.set_true_device(true.snapshot, true.over_rotations)
-            self._engines[key] = engine
-            if len(self._engines) > _ENGINES:
-                self._engines.popitem(last=False)
-        engine = self._engines[key]
+            self._devices[key] = [device, engine, None]
+            if len(self._devices) > _DEVICES:
+                self._devices.popitem(last=False)
+        device, engine, told_s = self._devices[key]
+        if device is not None and told_s != age_s:
+            true = device.true_state(SETTLED_S + age_s)
+            engine.set_true_device(true.snapshot, true.over_rotations)
+            self._devices[key][2] = age_s
         program, terms = self._circuits[handle]
         engine.prepare(handle, program)
         engine.prepare_observable(handle, terms)
