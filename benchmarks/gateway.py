@@ -135,81 +135,44 @@ def measure_stream(appends: int) -> dict[str, Any]:
 
 
 def _load(endpoint: str, first: int, count: int, rate: float, seconds: float, out: Any) -> None:
-    """Some of the sessions, in a process of their own; each has a stream and never waits for its answers."""
+    """All sessions, in one process; see `benchmarks.frames`."""
     out.put(asyncio.run(_run_load(endpoint, first, count, rate, seconds)))
 
 
 async def _run_load(
     endpoint: str, first: int, count: int, rate: float, seconds: float
 ) -> tuple[list[float], int, int, float]:
-    import grpc.aio
+    from frames import Writer
 
-    from efaas.api.wire import journal_pb2 as wire
-    from efaas.api.wire import journal_pb2_grpc
-
-    latencies: list[float] = []
-    sent = late = 0
-    # A connection for every 25 sessions: runner pods have one each, which costs the machine more
-    # sockets and the same messages.
-    channels = [
-        grpc.aio.insecure_channel(endpoint, options=[("grpc.use_local_subchannel_pool", 1)])
-        for _ in range(max(1, count // 25))
-    ]
-    ready = asyncio.Event()
-
-    async def one(index: int) -> None:
-        nonlocal sent, late
-        stub: Any = journal_pb2_grpc.GatewayStub(channels[index % len(channels)])  # type: ignore[no-untyped-call]
-        call = stub.Journal()
-        await call.write(
-            wire.JournalRequest(
-                open=wire.Open(
-                    protocol=1,
-                    subject=wire.Subject(kind="session", name=f"bench{index % 10}/s{first + index}"),
-                    lease_epoch=1,
-                    writer=f"writer-{first + index}",
-                    token=TOKEN,
-                )
-            )
-        )
-        await call.read()
-        await ready.wait()
-        times: dict[int, float] = {}
-        loop = asyncio.get_running_loop()
-        total = int(rate * seconds)
-
-        async def hear() -> None:
-            done = 0
-            while done < total:
-                reply = await call.read()
-                assert reply.WhichOneof("message") == "acknowledged", reply
-                now = loop.time()
-                while done < reply.acknowledged.length:
-                    latencies.append(now - times.pop(done))
-                    done += 1
-
-        hearing = asyncio.create_task(hear())
-        began = loop.time() + (index % 100) / 100 / rate
-        for number in range(total):
-            pause = began + number / rate - loop.time()
-            if pause > 0:
+    total = int(rate * seconds)
+    bodies = [json.dumps(record(number), separators=(",", ":")).encode() for number in range(total)]
+    loop = asyncio.get_running_loop()
+    writers = []
+    for index in range(count):
+        name = f"bench{index % 10}/s{first + index}"
+        writer = Writer(loop.time)
+        host, _, port = endpoint.rpartition(":")
+        await loop.create_connection(lambda writer=writer: writer, host, int(port))  # type: ignore[misc]
+        writers.append(writer)
+        writer.open(name, f"writer-{first + index}", TOKEN)
+    await asyncio.wait_for(asyncio.gather(*(writer.opened for writer in writers)), 120.0)
+    cpu_s = time.process_time()
+    began = loop.time() + 0.5
+    late = 0
+    # Sessions are spread evenly over each interval, as independent ones are.
+    for number in range(total):
+        for index, writer in enumerate(writers):
+            pause = began + (number + index / count) / rate - loop.time()
+            if pause > 0.001:
                 await asyncio.sleep(pause)
-            else:
-                late += pause < -0.1
-            body = json.dumps(record(number), separators=(",", ":")).encode()
-            times[number] = loop.time()
-            sent += 1
-            await call.write(wire.JournalRequest(append=wire.Append(sequence=number, records=[body])))
-        await hearing
-        await call.done_writing()
-
-    tasks = [asyncio.create_task(one(index)) for index in range(count)]
-    await asyncio.sleep(max(1.0, count / 100))
-    ready.set()
-    await asyncio.gather(*tasks)
-    for channel in channels:
-        await channel.close()
-    return latencies, sent, late, time.process_time()
+            late += pause < -0.1
+            writer.append(number, bodies[number])
+        await asyncio.sleep(0)
+    await asyncio.wait_for(asyncio.gather(*(writer.has(total) for writer in writers)), 120.0)
+    for writer in writers:
+        writer.close()
+    latencies = [value for writer in writers for value in writer.latencies]
+    return latencies, count * total, late, time.process_time() - cpu_s
 
 
 def measure_load(sessions: int, rate: float, seconds: float) -> dict[str, Any]:
@@ -218,12 +181,7 @@ def measure_load(sessions: int, rate: float, seconds: float) -> dict[str, Any]:
         gateway = GatewayProcess(folder)
         context = multiprocessing.get_context("spawn")
         out = context.Queue()
-        halves = [sessions - sessions // 2, sessions // 2]
-        processes = [
-            context.Process(target=_load, args=(gateway.stream, 100_000 * index, count, rate, seconds, out))
-            for index, count in enumerate(halves)
-            if count
-        ]
+        processes = [context.Process(target=_load, args=(gateway.stream, 0, sessions, rate, seconds, out))]
         for process in processes:
             process.start()
         answers = [out.get(timeout=300 + 10 * seconds) for _ in processes]
@@ -273,8 +231,8 @@ def _check(store: Path, sessions: int, total: int) -> tuple[int, int]:
 def measure_page(sessions: int) -> dict[str, Any]:
     import httpx
     from efaas_gateway.store import Append, Store
-    from efaas_gateway.store.derive import derive
     from efaas_gateway.store.journals import append_all, open_journal
+    from efaas_gateway.store.pending import derive_pending
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory(dir=".", prefix=".gateway-bench-") as name:
@@ -289,7 +247,8 @@ def measure_page(sessions: int) -> dict[str, Any]:
                 appends = [
                     Append(head.id, 1, "benchmark", n, json.dumps(record(n)).encode()) for n in range(5)
                 ]
-                derive(connection, append_all(connection, appends, float(index))[1], float(index))
+                append_all(connection, appends, float(index))
+            derive_pending(connection, now=float(sessions))
         store.close()
         gateway = GatewayProcess(folder)
         headers = {"Authorization": f"Bearer {TOKEN}"}

@@ -58,7 +58,9 @@ class Accounts:
         self._tenants: set[str] = set()
 
     def load(self, connection: Connection) -> None:
-        """Take weights and recent usage from the store."""
+        """Take weights and recent usage from the store, in place of what was known."""
+        self._everywhere = UsageLedger(self.half_life_s)
+        self._on_device = {}
         for name, weight in connection.execute(select(tenants.c.name, tenants.c.weight)):
             self.set_weight(name, weight)
         oldest = self._clock() - _REMEMBERED * self.half_life_s

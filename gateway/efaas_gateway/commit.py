@@ -12,6 +12,7 @@ answered when the transaction that holds it is on disk. A database that is away 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -24,14 +25,17 @@ from sqlalchemy import Connection
 
 from efaas.errors import EfaasError
 from efaas_gateway.store import Append, Store, StoreUnavailable
-from efaas_gateway.store.derive import Derived, derive
+from efaas_gateway.store.derive import Derived
 from efaas_gateway.store.journals import append_all
+from efaas_gateway.turns import Turn
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _BATCH_RECORDS = 4000
+_CROWD = 16
+_GATHER_S = 0.005
 _BATCH_BYTES = 32 * 1024 * 1024
 
 
@@ -51,22 +55,22 @@ class Committer:
 
     Args:
         store: the database.
-        committed: hears in the event loop what each committed batch changed.
-        charge_devices: see `derive`.
+        committed: hears in the event loop what functions changed, and which journals have new records.
+        turn: taken for each transaction; None: nobody else writes.
         clock: seconds since 1970.
     """
 
     def __init__(
         self,
         store: Store,
-        committed: Callable[[Derived], None],
+        committed: Callable[[Derived, Sequence[int]], None],
         *,
-        charge_devices: bool = False,
+        turn: Turn | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._committed = committed
-        self._charge_devices = charge_devices
+        self._turn: contextlib.AbstractContextManager[None] = turn or contextlib.nullcontext()
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._wake = threading.Condition()
@@ -122,9 +126,9 @@ class Committer:
 
     def _run(self) -> None:
         while batch := self._next_batch():
-            derived = Derived()
+            derived, grown = Derived(), list[int]()
             try:
-                derived = self._commit(batch)
+                derived, grown = self._commit(batch)
             except StoreUnavailable as error:
                 logger.warning("%s", error)
                 for work in batch:
@@ -133,7 +137,10 @@ class Committer:
                 logger.exception("a batch of %d failed", len(batch))
                 for work in batch:
                     work.fault = error
-            self._loop.call_soon_threadsafe(self._settle, batch, derived)
+            self._loop.call_soon_threadsafe(self._settle, batch, derived, grown)
+            if len(batch) > _CROWD:
+                # Many write: a moment's wait makes fewer and larger commits, and nobody notices.
+                time.sleep(_GATHER_S)
 
     def _next_batch(self) -> list[_Work]:
         with self._wake:
@@ -148,10 +155,10 @@ class Committer:
                 size += sum(len(append.body) for append in work.appends)
             return batch
 
-    def _commit(self, batch: list[_Work]) -> Derived:
+    def _commit(self, batch: list[_Work]) -> tuple[Derived, list[int]]:
         now = self._clock()
-        derived = Derived()
-        with self._store.write() as connection:
+        derived, grown = Derived(), list[int]()
+        with self._turn, self._store.write() as connection:
             # Functions (open, replace, report) keep their place among the records of their journal: a stream
             # has never both under way.
             for work in batch:
@@ -160,17 +167,15 @@ class Committer:
             owners = [work for work in batch if work.appends]
             flat = [append for work in owners for append in work.appends]
             if flat:
-                outcomes, taken = append_all(connection, flat, now)
-                told = derive(connection, taken, now, charge_devices=self._charge_devices)
-                derived.charges += told.charges
-                derived.updates += told.updates
-                position = iter(outcomes)
+                appended = append_all(connection, flat, now)
+                grown = appended.grown
+                position = iter(appended.outcomes)
                 for work in owners:
                     own = [next(position) for _ in work.appends]
                     work.answer = next((fault for fault in own if fault is not None), None)
-                self.records += len(taken)
+                self.records += appended.records
         self.batches += 1
-        return derived
+        return derived, grown
 
     @staticmethod
     def _call(connection: Connection, work: _Work, derived: Derived) -> None:
@@ -185,9 +190,9 @@ class Committer:
             derived.charges += work.answer.charges
             derived.updates += work.answer.updates
 
-    def _settle(self, batch: list[_Work], derived: Derived) -> None:
-        if derived.charges or derived.updates:
-            self._committed(derived)
+    def _settle(self, batch: list[_Work], derived: Derived, grown: list[int]) -> None:
+        if derived.charges or derived.updates or grown:
+            self._committed(derived, grown)
         for work in batch:
             if work.future.done():
                 continue

@@ -8,6 +8,8 @@ from the read API, which always has everything.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import Any
 
 _KEPT = 5000
 _BACKLOG = 2000
+_REMEMBERED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,24 @@ class Hub:
         self._number = 0
         self._kept: deque[Change] = deque(maxlen=_KEPT)
         self._listeners: set[asyncio.Queue[Change | None]] = set()
+        self._left_s = -math.inf
 
     @property
     def listeners(self) -> int:
         """How many look on."""
         return len(self._listeners)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody looks on, or did a moment ago and may come back for what was missed."""
+        return bool(self._listeners) or time.monotonic() - self._left_s < _REMEMBERED_S
+
+    def skip(self) -> None:
+        """Things changed that nobody was told of: whoever comes back, or has just come, must read anew."""
+        self._number += 1
+        self._kept.clear()
+        for listener in self._listeners:
+            listener.put_nowait(None)
 
     def publish(self, bodies: Iterable[dict[str, Any]]) -> None:
         """Tell of changes."""
@@ -79,3 +95,4 @@ class Hub:
                     yield item
         finally:
             self._listeners.discard(queue)
+            self._left_s = time.monotonic()

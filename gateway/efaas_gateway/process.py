@@ -137,6 +137,8 @@ async def run(options: Options) -> int:
             half_life_s=options.half_life_s,
             charge_devices=options.follow is not None,
             tls=tls_of(options),
+            # Beside a run there is little to derive, and its cores have better to do.
+            worker_process=not options.with_parent,
         ),
         canceller,
     )

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import grpc.aio
@@ -24,11 +24,13 @@ from efaas_gateway.accounts import HALF_LIFE_S, Accounts
 from efaas_gateway.api import build_app
 from efaas_gateway.api.context import Canceller, RateLimiter
 from efaas_gateway.commit import Committer
+from efaas_gateway.derivation import Derivation
 from efaas_gateway.hub import Hub
 from efaas_gateway.store import Store
 from efaas_gateway.store.derive import Derived
 from efaas_gateway.stream import GatewayService, make_server
 from efaas_gateway.tls import Certificates, Tls
+from efaas_gateway.turns import Turn
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ class Settings:
     """Charge QPU seconds from runners' records, where no device journals come in."""
     tls: Tls | None = None
     """Certificate of both servers; None: nothing is encrypted."""
+    worker_process: bool = False
+    """Derive in a process of its own rather than in a thread."""
     requests_per_s: float = 50.0
     """Of one user, in the long run; four times as many at once."""
     clock: Callable[[], float] = field(default=time.time)
@@ -92,6 +96,7 @@ class Gateway:
         self.certificates = Certificates(self.settings.tls) if self.settings.tls is not None else None
         self._looking: asyncio.Task[None] | None = None
         self.committer: Committer
+        self.derivation: Derivation
         self.service: GatewayService
 
     async def start(self) -> None:
@@ -102,10 +107,17 @@ class Gateway:
             StoreUnavailable: the database is away.
         """
         await asyncio.to_thread(self._load_accounts)
+        self.derivation = Derivation(
+            self.store.location,
+            self._derived,
+            self._worker_restarted,
+            in_process=self.settings.worker_process,
+            charge_devices=self.settings.charge_devices,
+        )
         self.committer = Committer(
             self.store,
             self._committed,
-            charge_devices=self.settings.charge_devices,
+            turn=Turn(self.derivation.turn_file),
             clock=self.settings.clock,
         )
         self.service = GatewayService(
@@ -173,8 +185,18 @@ class Gateway:
         with self.store.read() as connection:
             self.accounts.load(connection)
 
-    def _committed(self, derived: Derived) -> None:
+    async def _worker_restarted(self) -> None:
+        await asyncio.to_thread(self._load_accounts)
+
+    def _committed(self, derived: Derived, grown: Sequence[int]) -> None:
+        self._derived(derived, 0)
+        if grown:
+            self.derivation.grown(grown, live=self.hub.is_watched)
+
+    def _derived(self, derived: Derived, unseen: int) -> None:
         self.accounts.add(derived.charges)
+        if unseen:
+            self.hub.skip()
         if derived.updates:
             self.hub.publish(derived.updates)
 
@@ -189,3 +211,5 @@ class Gateway:
             await self._server.stop(grace=0.5)
         with contextlib.suppress(AttributeError):
             await self.committer.close()
+            await self.derivation.drain()
+            await self.derivation.close()

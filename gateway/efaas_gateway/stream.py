@@ -29,6 +29,7 @@ from efaas_gateway.reports import TenantReport, read_report, take_report
 from efaas_gateway.store import Append, Fenced, JournalHead, OutOfOrder, Store, StoreUnavailable
 from efaas_gateway.store.derive import Derived
 from efaas_gateway.store.journals import open_journal, read_journal, replace_all
+from efaas_gateway.store.pending import derive_pending
 from efaas_gateway.store.tables import journals
 
 logger = logging.getLogger(__name__)
@@ -200,8 +201,10 @@ class GatewayService(journal_pb2_grpc.GatewayServicer):
         await under_way.put(None)
 
     async def _replace(self, head: JournalHead, told: wire.Replace) -> EfaasError | None:
-        await self._committer.transact(
-            lambda connection: replace_all(
+        def replace(connection: Any) -> Derived:
+            # What the records that go say must be known before they are gone.
+            derived = derive_pending(connection, [head.id], now=self._clock())
+            replace_all(
                 connection,
                 head.id,
                 head.lease_epoch,
@@ -210,7 +213,9 @@ class GatewayService(journal_pb2_grpc.GatewayServicer):
                 told.records,
                 self._clock(),
             )
-        )
+            return derived
+
+        await self._committer.transact(replace)
         return None
 
     # --- reading, reports, accounts -------------------------------------------------------------------

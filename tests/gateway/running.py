@@ -135,6 +135,10 @@ class RunningGateway:
         """Run a coroutine in the gateway's event loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
 
+    def settle(self) -> None:
+        """Return when everything that was journalled so far has been derived."""
+        assert self.call(self.gateway.derivation.drain(20.0))
+
     @property
     def endpoint(self) -> str:
         return f"127.0.0.1:{self.stream_port}"

@@ -55,6 +55,7 @@ def test_a_device_journal_charges_tenants_and_keeps_results_until_they_are_ackno
         }
         log.append(entry)
         log.append({"clock_s": 6.0, "bookings": [booking("1-a/iteration", "red/one", 2.0)], "freed": ["1-a"]})
+        gateway.settle()
         with gateway.store.read() as connection:
             charged = connection.execute(select(usage.c.tenant, usage.c.qpu_s)).all()
             epochs = connection.execute(
@@ -81,6 +82,7 @@ def test_queues_hear_what_their_tenants_used_elsewhere(
         ) as log:
             log.append({"clock_s": 1.0, "bookings": [booking(f"{device}/x", "red/one", qpu_s)]})
     report(sqlite_gateway, {"kind": "tenant", "name": "red", "weight": 3})
+    sqlite_gateway.settle()
     everywhere, lagos = accounts(sqlite_gateway)["red"], accounts(sqlite_gateway, "lagos")["red"]
     assert everywhere.weight == 3.0
     assert everywhere.qpu_s == pytest.approx(8.0, rel=0.05)

@@ -106,8 +106,16 @@ def test_a_new_server_and_a_new_runner_go_on_elsewhere(
         )
         assert device["known_error"] > 0
         assert device["true_error"] > 0
+        # A device tells once a second how it is: until it has told the last of it.
+        wait(lambda: get("/devices/manila")["queue_depth"] == 0, "the device has not told its end")
+        sqlite_gateway.settle()
         charged = get("/usage?by=session")["items"]
         session = get("/sessions/red/h2")
+        charged_s = charged[0]["qpu_s"]
+        device = wait(
+            lambda: (d := get("/devices/manila"))["busy_s"] >= charged_s * (1 - 1e-9) and d,
+            "the device has not told its last use",
+        )
         busy_s = device["busy_s"]
     # What the device charged is what the runner was told.
     assert [row["session"] for row in charged] == ["red/h2"]
@@ -122,6 +130,7 @@ def test_a_new_server_and_a_new_runner_go_on_elsewhere(
         assert again["busy_s"] == pytest.approx(busy_s)
         second = run(2, endpoint)
         assert second.returncode == 0, second.stderr
+        sqlite_gateway.settle()
         # Nothing was run, charged or journalled once more.
         assert get("/sessions/red/h2")["records"] == session["records"]
         assert get("/usage?by=session")["items"] == charged

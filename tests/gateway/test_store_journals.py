@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from efaas_gateway.store import Append, Fenced, OutOfOrder, Store
-from efaas_gateway.store.derive import derive
 from efaas_gateway.store.journals import JournalHead, append_all, open_journal, read_journal, replace_all
+from efaas_gateway.store.pending import derive_pending
 from efaas_gateway.store.tables import evaluations, metadata, sessions, usage
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,13 +27,13 @@ def opened(store: Store, name: str = "quantum/h2", epoch: int | None = 1, writer
 
 def append(store: Store, head: JournalHead, *items: tuple[int, bytes]) -> list[EfaasError | None]:
     with store.write() as connection:
-        outcomes, taken = append_all(
+        appended = append_all(
             connection,
             [Append(head.id, head.lease_epoch, head.writer, sequence, body) for sequence, body in items],
             2.0,
         )
-        derive(connection, taken, 2.0)
-    return outcomes
+        derive_pending(connection, now=2.0)
+    return appended.outcomes
 
 
 def bodies(store: Store, head: JournalHead) -> list[bytes]:
@@ -60,7 +60,7 @@ def test_other_content_or_another_order_is_refused_and_harms_nobody_else(store: 
     head, other = opened(store), opened(store, "quantum/lih")
     append(store, head, (0, b"{}"))
     with store.write() as connection:
-        outcomes, _ = append_all(
+        appended = append_all(
             connection,
             [
                 Append(head.id, 1, "a", 0, b'{"x":1}'),
@@ -69,6 +69,7 @@ def test_other_content_or_another_order_is_refused_and_harms_nobody_else(store: 
             ],
             2.0,
         )
+    outcomes = appended.outcomes
     assert [type(outcome) for outcome in outcomes] == [OutOfOrder, OutOfOrder, type(None)]
     assert "other content" in str(outcomes[0])
     assert "the next one is 1" in str(outcomes[1])

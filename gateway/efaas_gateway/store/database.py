@@ -42,20 +42,23 @@ class Store:
     Args:
         location: a path or ``sqlite:///path`` for SQLite, ``postgresql://…`` for PostgreSQL.
         migrate: bring the schema up to date; otherwise one that is not is refused.
+        durable: a commit is on disk when it returns. Without, SQLite may lose the last commits when the power
+            fails, in order and as a whole; for what can be derived anew.
 
     Raises:
         InputError: the location is of another kind, or its schema is newer than this program.
         StoreUnavailable: the database cannot be reached.
     """
 
-    def __init__(self, location: str | Path, *, migrate: bool = True) -> None:
-        self.url = _url(str(location))
+    def __init__(self, location: str | Path, *, migrate: bool = True, durable: bool = True) -> None:
+        self.location = str(location)
+        self.url = _url(self.location)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database:
             path = Path(self.url.database)
             if not path.parent.is_dir():
                 raise InputError("its folder does not exist; make it first", place=str(path))
-        self.engine = _engine(self.url, self.is_sqlite)
+        self.engine = _engine(self.url, self.is_sqlite, durable)
         try:
             from efaas_gateway.store.schema import require_schema
 
@@ -154,7 +157,7 @@ def _url(location: str) -> sqlalchemy.URL:
     raise InputError(f"{backend} is not supported; use SQLite or PostgreSQL", place="store")
 
 
-def _engine(url: sqlalchemy.URL, is_sqlite: bool) -> Engine:
+def _engine(url: sqlalchemy.URL, is_sqlite: bool, durable: bool) -> Engine:
     if not is_sqlite:
         return sqlalchemy.create_engine(
             url,
@@ -179,10 +182,11 @@ def _engine(url: sqlalchemy.URL, is_sqlite: bool) -> Engine:
         connection.isolation_level = None
         for pragma in (
             "journal_mode=WAL",
-            "synchronous=FULL",
+            f"synchronous={'FULL' if durable else 'NORMAL'}",
             "foreign_keys=ON",
             "cache_size=-65536",
-            "wal_autocheckpoint=4000",
+            # The worker behind the appends does it sooner (`efaas_gateway.derivation`).
+            "wal_autocheckpoint=16000",
         ):
             connection.execute(f"PRAGMA {pragma}")
 

@@ -1,8 +1,8 @@
 """What journal records say, as rows that can be asked: trajectories, usage, results, calibrations, events.
 
-It is derived in the transaction that takes the records, so that a trajectory never knows more or less than
-its journal. A record that holds nothing of interest derives nothing; a record whose values are not what they
-should be derives what can be read (a user's program may write what it likes), and is kept in any case.
+A record that holds nothing of interest derives nothing; a record whose values are not what they should be
+derives what can be read (a user's program may write what it likes), and is kept in any case. When this is
+done, and how often, is the business of `efaas_gateway.store.pending`.
 
 Where charges come from: QPU seconds are charged by the device's own journal, CPU seconds by the runner's. A
 gateway that sees no device journals (`efaas run --ui`) takes both from the runner's (`charge_devices`).
@@ -13,15 +13,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, cast, delete, func, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection
 
-from efaas_gateway.store.journals import Taken
-from efaas_gateway.store.tables import calibrations, evaluations, events, results, sessions, usage
+from efaas_gateway.store.tables import evaluations
 
 _LARGEST = 1e15
 
@@ -58,75 +56,91 @@ class _Sums:
     last: dict[str, Any] = field(default_factory=dict)
 
 
-def derive(
-    connection: Connection, taken: Iterable[Taken], now: float, *, charge_devices: bool = False
-) -> Derived:
-    """Write what new records say.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A journal whose records are derived, and what is known of its session before them."""
+
+    journal: int
+    kind: str
+    name: str
+    tenant: str
+    session: int | None
+    device: str
+    """Of the session's last evaluation; empty: there was none."""
+    best: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record on its way out."""
+
+    source: Source
+    at: float
+    """When it came."""
+    body: bytes
+
+
+class Rows:
+    """Gathers what records say over a batch, and writes each table once.
 
     Args:
-        connection: the transaction that took them.
-        taken: in the order of each journal.
-        now: seconds since 1970.
         charge_devices: charge QPU seconds from runners' records, for want of device journals.
-
-    Returns:
-        What changed, for accounts and live views once the transaction is committed.
+        live: whether anybody hears of changes; making them takes a good part of the time.
     """
-    derived = Derived()
-    rows = _Rows(charge_devices=charge_devices, now=now, derived=derived)
-    for item in taken:
-        try:
-            record = json.loads(item.append.body)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            rows.take(item, record)
-    rows.write(connection)
-    return derived
 
-
-class _Rows:
-    """Gathers rows over a batch and writes each table once."""
-
-    def __init__(self, *, charge_devices: bool, now: float, derived: Derived) -> None:
+    def __init__(self, *, charge_devices: bool = False, live: bool = True) -> None:
         self.charge_devices = charge_devices
-        self.now = now
-        self.derived = derived
-        self.evaluations: list[dict[str, Any]] = []
-        self.usage: list[dict[str, Any]] = []
-        self.results: list[dict[str, Any]] = []
-        self.freed: list[dict[str, Any]] = []
-        self.calibrations: list[dict[str, Any]] = []
-        self.events: list[dict[str, Any]] = []
+        self.live = live
+        self.now = 0.0
+        self.derived = Derived()
+        self.evaluations: list[tuple[Any, ...]] = []
+        self.usage: list[tuple[Any, ...]] = []
+        self.results: list[tuple[Any, ...]] = []
+        self.freed: list[tuple[str, str]] = []
+        self.calibrations: list[tuple[Any, ...]] = []
+        self.events: list[tuple[Any, ...]] = []
         self.sums: dict[int, _Sums] = {}
         self._best: dict[int, float] = {}
         self._device: dict[int, str] = {}
 
-    def take(self, item: Taken, record: dict[str, Any]) -> None:
-        if item.head["kind"] == "device":
-            self._take_device(item, record)
+    def take_record(self, item: Record) -> None:
+        """Take a record; in the order of its journal."""
+        try:
+            record = json.loads(item.body)
+        except (ValueError, RecursionError):
+            return
+        if isinstance(record, dict):
+            self.now = item.at
+            self.take(item.source, record)
+
+    def take(self, source: Source, record: dict[str, Any]) -> None:
+        """Take what a record holds."""
+        if source.kind == "device":
+            self._take_device(source, record)
         elif record.get("kind") in ("iteration", "final", "submit"):
-            self._take_evaluation(item, record)
+            self._take_evaluation(source, record)
         elif record.get("kind") == "finish":
-            self._sums(item).last["result"] = _result(record)
+            self._sums(source).last["result"] = _result(record)
 
     # --- sessions -----------------------------------------------------------------------------------
 
-    def _sums(self, item: Taken) -> _Sums:
-        return self.sums.setdefault(item.head["session"], _Sums())
+    def _sums(self, source: Source) -> _Sums:
+        sums = self.sums.get(source.session or 0)
+        if sums is None:
+            sums = self.sums[source.session or 0] = _Sums()
+        return sums
 
-    def _take_evaluation(self, item: Taken, record: dict[str, Any]) -> None:
-        head = item.head
+    def _take_evaluation(self, source: Source, record: dict[str, Any]) -> None:
         jobs = [job for job in _list(record.get("jobs")) if isinstance(job, dict)]
         job: dict[str, Any] = jobs[0] if jobs else {}
         timing = job.get("timing")
         timing = timing if isinstance(timing, dict) else {}
         evaluation = _integer(record.get("evaluation", record.get("number")))
-        session = head["session"]
+        session = source.session
         if evaluation is None or session is None:
             return
         energy = _number(record.get("energy"))
-        best = self._best.get(session, head["session_best"])
+        best = self._best.get(session, source.best)
         if energy is not None and record["kind"] != "final":
             best = energy if best is None else min(best, energy)
         if best is not None:
@@ -164,9 +178,9 @@ class _Rows:
             "calibration_age_s": _number(job.get("calibration_age_s")),
             "elapsed_s": _number(record.get("elapsed_s")),
         }
-        self.evaluations.append(row)
-        self._note_move(item, device)
-        sums = self._sums(item)
+        self.evaluations.append(tuple(row.values()))
+        self._note_move(source, device)
+        sums = self._sums(source)
         sums.evaluations += max(1, len(jobs))
         sums.shots += shots
         sums.qpu_s += qpu_s
@@ -183,28 +197,23 @@ class _Rows:
         )
         if record["kind"] == "final":
             sums.last["result"] = _result(record)
-        self._charge(item, f"{head['name']}#{evaluation}", device, cpu_s, qpu_s, shots)
-        self.derived.updates.append(
-            {
-                "kind": "evaluation",
-                "namespace": head["namespace"],
-                "name": head["session_name"],
-                **{name: value for name, value in row.items() if name != "session"},
-            }
-        )
+        self._charge(source, f"{source.name}#{evaluation}", device, cpu_s, qpu_s, shots)
+        if self.live:
+            del row["session"]
+            namespace, _, name = source.name.partition("/")
+            self.derived.updates.append({"kind": "evaluation", "namespace": namespace, "name": name, **row})
 
-    def _note_move(self, item: Taken, device: str) -> None:
-        session = item.head["session"]
-        before = self._device.get(session, item.head["session_device"] or "")
-        if device and before and device != before:
-            self.events.append(
-                self._event(item, device, "Moved", f"iterations move from {before} to {device}")
-            )
-        if device:
-            self._device[session] = device
+    def _note_move(self, source: Source, device: str) -> None:
+        session = source.session
+        if not device or session is None:
+            return
+        before = self._device.get(session, source.device)
+        if before and device != before:
+            self._event(source, device, "Moved", f"iterations move from {before} to {device}")
+        self._device[session] = device
 
-    def _event(self, item: Taken, device: str, reason: str, message: str) -> dict[str, Any]:
-        namespace, _, name = item.head["name"].partition("/")
+    def _event(self, source: Source, device: str, reason: str, message: str) -> None:
+        namespace, _, name = source.name.partition("/")
         event = {
             "at": self.now,
             "namespace": namespace,
@@ -213,24 +222,14 @@ class _Rows:
             "reason": reason,
             "message": message,
         }
+        self.events.append(tuple(event.values()))
         self.derived.updates.append({"kind": "event", **event})
-        return event
 
-    def _charge(self, item: Taken, key: str, device: str, cpu_s: float, qpu_s: float, shots: int) -> None:
+    def _charge(self, source: Source, key: str, device: str, cpu_s: float, qpu_s: float, shots: int) -> None:
         if not self.charge_devices:
             qpu_s, shots = 0.0, 0
         if cpu_s or qpu_s or shots:
-            self._use(
-                "runner",
-                key,
-                item.head["tenant"],
-                item.head["name"],
-                device,
-                "iteration",
-                cpu_s,
-                qpu_s,
-                shots,
-            )
+            self._use("runner", key, source.tenant, source.name, device, "iteration", cpu_s, qpu_s, shots)
 
     def _use(
         self,
@@ -244,27 +243,14 @@ class _Rows:
         qpu_s: float,
         shots: int,
     ) -> None:
-        self.usage.append(
-            {
-                "source": source,
-                "key": key,
-                "at": self.now,
-                "tenant": tenant,
-                "session": session,
-                "device": device,
-                "what": what,
-                "cpu_s": cpu_s,
-                "qpu_s": qpu_s,
-                "shots": shots,
-            }
-        )
+        self.usage.append((source, key, self.now, tenant, session, device, what, cpu_s, qpu_s, shots))
         if tenant:
             self.derived.charges.append(Charge(tenant, session, device, cpu_s, qpu_s))
 
     # --- devices ------------------------------------------------------------------------------------
 
-    def _take_device(self, item: Taken, record: dict[str, Any]) -> None:
-        device = item.head["name"]
+    def _take_device(self, journal: Source, record: dict[str, Any]) -> None:
+        device = journal.name
         for booking in _rows_of(record.get("bookings"), 5):
             key, session, qpu_s, shots, what = booking
             name = session if isinstance(session, str) else ""
@@ -285,14 +271,8 @@ class _Rows:
                 content = base64.b64decode(body)
             except (TypeError, ValueError, binascii.Error):
                 continue
-            self.results.append(
-                {"device": device, "job": str(job), "session": str(session), "at": self.now, "body": content}
-            )
-        self.freed += [
-            {"b_device": device, "b_job": str(job)}
-            for job in _list(record.get("freed"))
-            if isinstance(job, str)
-        ]
+            self.results.append((device, str(job), str(session), self.now, content, False))
+        self.freed += [(device, str(job)) for job in _list(record.get("freed")) if isinstance(job, str)]
         self._take_calibration(device, _list(record.get("calibration")))
 
     def _take_calibration(self, device: str, told: list[Any]) -> None:
@@ -308,85 +288,89 @@ class _Rows:
         if len(told) == 4:
             detail |= {"busy_s": _number(told[1]), "reason": str(told[3])[:500]}
         row = {"device": device, "epoch": epoch, "clock_s": clock_s}
-        self.calibrations.append({**row, "at": self.now, "detail": json.dumps(detail)})
+        self.calibrations.append((device, epoch, clock_s, self.now, json.dumps(detail)))
         self.derived.updates.append({"kind": "calibration", **row, **detail})
 
     # --- writing ------------------------------------------------------------------------------------
 
     def write(self, connection: Connection) -> None:
-        for table, rows in (
-            (evaluations, self.evaluations),
-            (usage, self.usage),
-            (results, self.results),
-            (calibrations, self.calibrations),
+        """Write everything; inside a writing transaction."""
+        words = _STATEMENTS[connection.dialect.name]
+        # What was kept is written before what was freed: one batch may hold both.
+        for statement, rows in (
+            (words.evaluations, self.evaluations),
+            (words.usage, self.usage),
+            (words.results, self.results),
+            (words.calibrations, self.calibrations),
+            (words.freed, self.freed),
+            (words.events, self.events),
+            (words.sums, [self._sums_row(key) for key in sorted(self.sums) if key]),
         ):
             if rows:
-                connection.execute(_INSERT_NEW[connection.dialect.name, table.name], rows)
-        if self.freed:
-            connection.execute(
-                delete(results).where(
-                    results.c.device == bindparam("b_device"), results.c.job == bindparam("b_job")
-                ),
-                self.freed,
-            )
-        if self.events:
-            connection.execute(events.insert(), self.events)
-        if self.sums:
-            self._write_sums(connection)
+                connection.exec_driver_sql(statement, rows)
 
-    def _write_sums(self, connection: Connection) -> None:
-        connection.execute(
-            _ADD_SUMS,
-            [
-                {
-                    "b_id": key,
-                    "b_now": self.now,
-                    "b_iterations": sums.iterations,
-                    "b_evaluations": sums.evaluations,
-                    "b_shots": sums.shots,
-                    "b_qpu_s": sums.qpu_s,
-                    "b_cpu_s": sums.cpu_s,
-                    "b_device": self._device.get(key, ""),
-                    **{f"b_{name}": sums.last.get(name) for name in _LASTING},
-                }
-                for key, sums in self.sums.items()
-            ],
+    def _sums_row(self, key: int) -> tuple[Any, ...]:
+        sums = self.sums[key]
+        return (
+            self.now,
+            *(sums.iterations, sums.iterations),
+            *(sums.evaluations, sums.shots, sums.qpu_s, sums.cpu_s),
+            *[self._device.get(key, "")] * 2,
+            *(sums.last.get(name) for name in _LASTING),
+            key,
         )
 
 
-_LASTING = ("energy", "std_error", "best", "ttns_s", "elapsed_s", "calibration_age_s", "result")
+_LASTING = {
+    "energy": "float8",
+    "std_error": "float8",
+    "best": "float8",
+    "ttns_s": "float8",
+    "elapsed_s": "float8",
+    "calibration_age_s": "float8",
+    "result": "text",
+}
 
 
-def _add_sums() -> Any:
-    def kept(name: str) -> Any:
-        column = sessions.c[name]
-        return func.coalesce(cast(bindparam(f"b_{name}"), column.type), column)
+@dataclass(frozen=True, slots=True)
+class _Statements:
+    """In the driver's own words: rows go down as they are, a thousand at a time."""
 
-    return (
-        update(sessions)
-        .where(sessions.c.id == bindparam("b_id"))
-        .values(
-            updated_at=bindparam("b_now"),
-            iterations=case(
-                (sessions.c.iterations < bindparam("b_iterations"), bindparam("b_iterations")),
-                else_=sessions.c.iterations,
-            ),
-            evaluations=sessions.c.evaluations + bindparam("b_evaluations"),
-            shots=sessions.c.shots + bindparam("b_shots"),
-            qpu_s=sessions.c.qpu_s + bindparam("b_qpu_s"),
-            cpu_s=sessions.c.cpu_s + bindparam("b_cpu_s"),
-            device=case((bindparam("b_device") == "", sessions.c.device), else_=bindparam("b_device")),
-            **{name: kept(name) for name in _LASTING},
-        )
+    evaluations: str
+    usage: str
+    results: str
+    calibrations: str
+    freed: str
+    events: str
+    sums: str
+
+
+def _statements(mark: str, cast: Callable[[str], str]) -> _Statements:
+    def new(table: str, columns: str, *, known: str = " ON CONFLICT DO NOTHING") -> str:
+        marks = ", ".join([mark] * len(columns.split()))
+        return f"INSERT INTO {table} ({', '.join(columns.split())}) VALUES ({marks}){known}"
+
+    kept = ", ".join(f"{name} = COALESCE({cast(kind)}, {name})" for name, kind in _LASTING.items())
+    return _Statements(
+        evaluations=new("evaluations", " ".join(column.name for column in evaluations.columns)),
+        usage=new("usage", "source key at tenant session device what cpu_s qpu_s shots"),
+        results=new("results", "device job session at body acknowledged"),
+        calibrations=new("calibrations", "device epoch clock_s at detail"),
+        freed=f"DELETE FROM results WHERE device = {mark} AND job = {mark}",
+        events=new("events", "at namespace session device reason message", known=""),
+        sums=(
+            f"UPDATE sessions SET updated_at = {mark}, "
+            f"iterations = CASE WHEN iterations < {mark} THEN {mark} ELSE iterations END, "
+            f"evaluations = evaluations + {mark}, shots = shots + {mark}, "
+            f"qpu_s = qpu_s + {mark}, cpu_s = cpu_s + {mark}, "
+            f"device = CASE WHEN {cast('text')} = '' THEN device ELSE {mark} END, {kept} WHERE id = {mark}"
+        ),
     )
 
 
-# Built once: making a statement costs more than running it.
-_ADD_SUMS = _add_sums()
-_INSERT_NEW = {
-    (dialect, table.name): made(table).on_conflict_do_nothing()
-    for dialect, made in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
-    for table in (evaluations, usage, results, calibrations)
+_STATEMENTS = {
+    "sqlite": _statements("?", lambda _: "?"),
+    "postgresql": _statements("%s", lambda kind: f"%s::{kind}"),
 }
 
 

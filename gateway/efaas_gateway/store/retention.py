@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, func, select, update
 
 from efaas_gateway.store.database import Store
+from efaas_gateway.store.pending import derive_pending
 from efaas_gateway.store.tables import device_states, events, journals, records, sessions
 
 FINAL = ("Completed", "Failed", "Expired", "Cancelled")
@@ -103,6 +104,9 @@ def _delete_ended(store: Store, before: float, pruned: Pruned) -> bool:
             .scalars()
             .all()
         )
+        theirs = connection.execute(select(journals.c.id).where(journals.c.session.in_(keys))).scalars().all()
+        # What they used is never deleted, so it must have been derived.
+        derive_pending(connection, theirs, now=before, live=False)
         names = connection.execute(
             select(sessions.c.namespace, sessions.c.name).where(sessions.c.id.in_(keys))
         ).all()
@@ -134,6 +138,7 @@ def _compact(store: Store, journal: int, now: float, pruned: Pruned) -> int:
         ).scalar()
         if not held:
             return 0
+        derive_pending(connection, [journal], now=now, live=False)
         connection.execute(delete(records).where(records.c.journal == journal))
         connection.execute(
             update(journals)

@@ -65,6 +65,17 @@ records = Table(
     Column("journal", BigInteger, ForeignKey("journals.id", ondelete="CASCADE"), primary_key=True),
     Column("sequence", BigInteger, primary_key=True),
     Column("body", LargeBinary, nullable=False),
+    # When it came; not known of records of the first schema.
+    Column("at", Double),
+)
+
+derivation = Table(
+    "derivation",
+    metadata,
+    Column("journal", BigInteger, ForeignKey("journals.id", ondelete="CASCADE"), primary_key=True),
+    # Everything before this (generation, sequence) has been derived.
+    Column("generation", BigInteger, nullable=False),
+    Column("next", BigInteger, nullable=False),
 )
 
 sessions = Table(
