@@ -43,6 +43,19 @@ class Limits(Model):
     """How long a connection may be idle."""
 
 
+class Gateway(Model):
+    """Where the accounts of tenants come from."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)]
+    """The gateway's HTTP API."""
+    token_file: Annotated[str, Field(min_length=1)] = "/var/run/secrets/efaas/efaas-gateway"
+    """Token with the audience ``efaas-gateway``."""
+    ca_file: Annotated[str, Field(min_length=1)] | None = None
+    """Certificates that the gateway's own is checked with; the system's without."""
+    server_name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """Name that its certificate must have, if not the one in the address."""
+
+
 class Configuration(Model):
     """What the extender can be told."""
 
@@ -74,6 +87,8 @@ class Configuration(Model):
         default_factory=dict
     )
     """Share of a namespace among all; 1 for those not named."""
+    gateway: Gateway | None = None
+    """Tells what tenants used on all devices, and their weights; statuses of sessions go without."""
     limits: Limits = Field(default_factory=Limits)
     """Bounds on requests."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -21,9 +21,10 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from efaas.accounts.client import AccountsClient, Endpoint
 from efaas.api.meta import API_VERSION
 from efaas.api.quantities import seconds
-from efaas_scheduler.configuration import Configuration, Tls
+from efaas_scheduler.configuration import Configuration, Gateway, Tls
 from efaas_scheduler.connection import Connection
 from efaas_scheduler.decide import Decider
 from efaas_scheduler.metrics import Metrics
@@ -67,6 +68,8 @@ class Extender:
             request_time_s=seconds(configuration.limits.request_time),
             before_metrics=self._measure,
         )
+        gateway = configuration.gateway
+        self.accounts = self._listen(gateway) if gateway is not None else None
         ours = f"spec.schedulerName={configuration.scheduler_name}"
         self.watches = {
             Kind.DEVICE: self._watch(Kind.DEVICE, f"/apis/{API_VERSION}/qpudevices"),
@@ -74,6 +77,15 @@ class Extender:
             Kind.NODE: self._watch(Kind.NODE, "/api/v1/nodes"),
             Kind.POD: self._watch(Kind.POD, "/api/v1/pods", {"fieldSelector": ours}),
         }
+
+    def _listen(self, gateway: Gateway) -> AccountsClient:
+        endpoint = Endpoint(
+            gateway.url,
+            Path(gateway.token_file),
+            Path(gateway.ca_file) if gateway.ca_file is not None else None,
+            gateway.server_name,
+        )
+        return AccountsClient(endpoint, lambda told: self.known.standings.hear(told, time.time()))
 
     def trouble(self) -> str:
         """Why nothing can be decided now; empty if all is well."""
@@ -120,6 +132,8 @@ class Extender:
                 for kind, watch in self.watches.items()
             ]
             tasks.append(asyncio.create_task(self.waker.run(http, self._connection), name="wake"))
+            if self.accounts is not None:
+                tasks.append(asyncio.create_task(self.accounts.run(), name="accounts"))
             tasks.append(asyncio.create_task(self._settle(), name="settle"))
             try:
                 await site.start()

@@ -1,9 +1,12 @@
 """Who holds and who used how much: the tenants' shares that precedence goes by.
 
 A tenant (a namespace) holds the slots and CPUs of its placed pods, those on their way included; its past use
-comes from the statuses of its sessions and decays with a half-life. Past use is brought to the unit of
-holdings: holding one slot for ever makes a decayed use of half-life ÷ ln 2 seconds, so use is divided by
-that.
+comes from the gateway's accounts once it has told any, and from the statuses of its sessions until then or
+without one, and decays with a half-life. Past use is brought to the unit of holdings: holding one slot for ever
+makes a decayed use of half-life ÷ ln 2 seconds, so use is divided by that.
+
+While the gateway is away the last accounts hold, decayed on: less than what was used since is missing in them.
+Statuses are not added to accounts, which know of the same use.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 
+from efaas.accounts.message import Accounts, TenantAccount
 from efaas.core.fairness import UsageLedger
 from efaas.core.precedence import Standing
 
@@ -36,6 +40,14 @@ class Standings:
         self._capacity = (0.0, 0.0)
         self._shares: dict[str, float] = {}
         self._refreshed_s = -math.inf
+        # What the gateway told: the accounts and the moment; replaced as a whole.
+        self._told: Accounts | None = None
+        self._told_s = 0.0
+
+    def hear(self, accounts: Accounts, now_s: float) -> None:
+        """Take the gateway's accounts in place of what statuses say; a weight in the configuration stays."""
+        self._told, self._told_s = accounts, now_s
+        self._shares.clear()
 
     def hold(self, tenant: str, cpus: float, slots: int) -> None:
         """Count what a pod holds; negative numbers give it back."""
@@ -89,13 +101,18 @@ class Standings:
 
     def standing(self, tenant: str, now_s: float) -> Standing:
         """What a tenant holds and used."""
-        used = self._ledger.usage(tenant, now_s)
         held = self._held.get(tenant, (0.0, 0.0))
-        return Standing(
-            cpus=held[0] + used.cpu_s / self._unit_s,
-            slots=held[1] + used.qpu_s / self._unit_s,
-            weight=self._weights.get(tenant, 1.0),
-        )
+        weight = self._weights.get(tenant, 1.0)
+        if self._told is None:
+            used = self._ledger.usage(tenant, now_s)
+            cpu_s, qpu_s, unit_s = used.cpu_s, used.qpu_s, self._unit_s
+        else:
+            account = self._told.tenants.get(tenant) or TenantAccount(tenant=tenant)
+            rest = math.exp2(min(0.0, self._told_s - now_s) / self._told.half_life_s)
+            cpu_s, qpu_s = account.cpu_s * rest, account.qpu_s * rest
+            unit_s = self._told.half_life_s / math.log(2)
+            weight = self._weights.get(tenant, account.weight)
+        return Standing(cpus=held[0] + cpu_s / unit_s, slots=held[1] + qpu_s / unit_s, weight=weight)
 
     def holding(self) -> list[str]:
         """Tenants that hold something."""
