@@ -161,6 +161,10 @@ class AdmissionService:
         told = self.accounts is not None and self.accounts.latest is not None
         self.admission.charge(key, key.partition("/")[0], cpu_s, 0.0 if told else qpu_s, self._clock())
 
+    def recount(self, tenant: str, cpu_s: float, qpu_s: float, ended_s: float) -> None:
+        """Count what a session used that was over before this process began; the oldest first."""
+        self.admission.ledger.add(tenant, cpu_s, qpu_s, ended_s)
+
     def take_grant(self, key: str) -> bool:
         """Whether the session was named for release; it is not any more."""
         if key in self.granted:

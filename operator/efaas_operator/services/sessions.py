@@ -67,8 +67,8 @@ class Life:
     kept: Kept
     held_s: float = 0.0
     """Core seconds of the present runner, as last seen."""
-    missing: str = ""
-    """What of its script is missing; it is not considered for a slot as long."""
+    barred: str = ""
+    """What keeps it from being considered for a slot: a script that is missing, a pod that was refused."""
     closed: bool = False
     """Whether the devices were told that it is over."""
     counted: bool = False
@@ -130,7 +130,7 @@ class SessionService:
 
     def waiting(self) -> list[str]:
         """Keys of sessions that ask for a slot."""
-        return [key for key, life in self._lives.items() if life.machine.wants_slot and not life.missing]
+        return [key for key, life in self._lives.items() if life.machine.wants_slot and not life.barred]
 
     def holding(self) -> list[tuple[str, str]]:
         """Keys of sessions that hold a slot, with their device."""
@@ -174,6 +174,12 @@ class SessionService:
                 self._life(session)
             except EfaasError as error:
                 _LOG.warning("session cannot be taken in", extra={"error": str(error)})
+        over = [(life.kept.record.finished_s or 0.0, key, life) for key, life in self._lives.items()]
+        for finished_s, key, life in sorted(over, key=lambda each: each[:2]):
+            if life.kept.record.state in FINAL:
+                life.counted = True
+                tenant = key.partition("/")[0]
+                self._admission.recount(tenant, life.kept.cpu_before_s, life.kept.record.qpu_s, finished_s)
 
     # --- one look ---------------------------------------------------------------------------------
 
@@ -196,9 +202,7 @@ class SessionService:
             return await self._after_the_end(key, session, life)
         missing = "" if life.kept.record.state in FINAL else await self._scripts.missing(session)
         now_s = self._clock()
-        if missing != life.missing:
-            life.missing = missing
-            self._admission.look_again()
+        self._bar(key, life, missing)
         wants_deletion = self._tell(key, session, life, missing, now_s)
         again_s = await self._carry_out(key, session, life, now_s)
         status_s = await self._write(key, life, urgent=False)
@@ -267,6 +271,14 @@ class SessionService:
         self._charge(key, life, now_s)
         return any(isinstance(decision, DeleteSession) for decision in decisions)
 
+    def _bar(self, key: str, life: Life, why: str) -> None:
+        """Keep a session out of admission for a reason, or let it in again with none."""
+        if why != life.barred:
+            life.barred = why
+            if why:
+                self._admission.take_grant(key)
+            self._admission.look_again()
+
     def _count_runner(self, life: Life) -> None:
         life.kept.cpu_before_s += life.held_s
         life.held_s = 0.0
@@ -334,6 +346,7 @@ class SessionService:
         except (Forbidden, Invalid) as error:
             text = f"its pod was refused: {error.message}"
             life.machine.handle(Refused(now_s, "PodRefused", text))
+            self._bar(key, life, text)
             return _REFUSED_AGAIN_S
         self._admission.look_again()
         if key in self._admission.granted:
