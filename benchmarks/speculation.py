@@ -268,12 +268,12 @@ def main() -> None:
     parser.add_argument("--t-qpu", type=float, default=0.08, help="wall seconds of an evaluation (0.08)")
     parser.add_argument("--seeds", type=int, default=10, help="seeds of parts 1, 3 and 4 (10)")
     parser.add_argument("--pairs", type=int, default=20, help="paired seeds of part 2 (20)")
-    parser.add_argument("--iterations", type=int, default=30, help="of Nelder-Mead (30)")
-    parser.add_argument("--spsa-iterations", type=int, default=25, help="of SPSA (25)")
+    parser.add_argument("--iterations", type=int, default=16, help="of Nelder-Mead (16)")
+    parser.add_argument("--spsa-iterations", type=int, default=18, help="of SPSA (18)")
     parser.add_argument("--quick", action="store_true", help="2 seeds and 3 pairs: whether it runs at all")
     options = parser.parse_args()
     if options.quick:
-        options.seeds, options.pairs, options.iterations, options.spsa_iterations = 2, 3, 15, 15
+        options.seeds, options.pairs, options.iterations, options.spsa_iterations = 2, 3, 10, 8
     t = options.t_qpu
     lines: list[str] = []
     begin = time.perf_counter()
