@@ -22,7 +22,8 @@ PODS = f"/api/v1/namespaces/{SYSTEM}/pods"
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operating]:
     with Operating(tmp_path_factory.mktemp("devices"), nodes=2, gateway=False) as world:
-        world.start_operator()
+        # One replica, which on a crowded machine must not lose its Lease.
+        world.start_operator(election={"duration": "60s", "renew": "2s"})
         yield world
 
 
