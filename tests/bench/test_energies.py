@@ -163,7 +163,7 @@ def test_runs_get_trajectories_convergence_and_ages(
     monkeypatch.setattr(energies, "AGE_EDGES_S", energies.AGE_EDGES_S[:2])
     write_experiment(tmp_path, "headline", ["iterations=100,t_net_s=0.05"], policies=("efaas", "sbq"))
     write_experiment(tmp_path, "drift", ["calibrated"], policies=("efaas", "efaas-tolerant"), calibrated=True)
-    assert energies.compute(tmp_path, cache=cache, workers=1)
+    assert energies.compute(tmp_path, cache=cache, workers=1, surrogate=False)
     folder = tmp_path / "data" / energies.FOLDER
     convergence = pq.read_table(folder / "convergence.parquet").to_pylist()
     # 2 experiments × 2 policies × 2 seeds × 2 sessions × 3 tolerances
@@ -179,7 +179,7 @@ def test_runs_get_trajectories_convergence_and_ages(
     for (run, session, number), energy in by_run.items():
         assert by_run[run.replace("sbq", "efaas"), session, number] == energy
     first = [path.read_bytes() for path in sorted(folder.iterdir())]
-    assert energies.compute(tmp_path, cache=cache, workers=2)
+    assert energies.compute(tmp_path, cache=cache, workers=2, surrogate=False)
     assert [path.read_bytes() for path in sorted(folder.iterdir())] == first
 
 

@@ -55,6 +55,7 @@ import numpy as np
 from efaas.bench import records
 from efaas.bench.energies_problems import BenchProblem, problem_of
 from efaas.bench.energies_source import EnergyCache, EnergySource
+from efaas.bench.energies_surrogate import AER_QUBITS, SurrogateSource, sample
 from efaas.bench.energies_tables import AGES, CONVERGENCE, TRAJECTORIES
 from efaas.core.identity import digest
 from efaas.optimizers.base import Tell
@@ -67,10 +68,9 @@ TOLERANCES = (0.025, 0.05, 0.1)
 TOLERANCE = 0.05
 SHOT_S = 1 / 16 / 256
 """Device time of a shot, as in the simulator: cells of 256 shots take 1/16 s."""
-AER_QUBITS = 8
 POLICIES = ("efaas", *records.SPECULATION, *records.RIVALS, "bound-zero-wait")
-EXPERIMENTS = {"headline": "iterations=100,t_net_s=0.05", "drift": None}
-"""Experiments that get energies, and the cell that is meant; None: all of them."""
+EXPERIMENTS = {"headline": "iterations=100,t_net_s=0.05", "drift": None, "workload": None}
+"""Experiments that get energies where their iterations are kept, and the cell that is meant; None: all."""
 FOLDER = "energies"
 
 Progress = Callable[[str, int, int], None]
@@ -118,7 +118,7 @@ def session_seed(seed: int, session: str) -> int:
 
 
 def walk(
-    source: EnergySource,
+    source: EnergySource | SurrogateSource,
     problem: BenchProblem,
     seed: int,
     session: str,
@@ -211,7 +211,12 @@ def cache_path() -> Path:
 
 
 def compute(
-    out: Path, *, cache: Path | None = None, workers: int | None = None, progress: Progress | None = None
+    out: Path,
+    *,
+    cache: Path | None = None,
+    workers: int | None = None,
+    surrogate: bool = True,
+    progress: Progress | None = None,
 ) -> bool:
     """Put energies to the recorded iterations: writes the tables of ``data/energies/``.
 
@@ -219,6 +224,7 @@ def compute(
         out: result folder.
         cache: file of kept energies; `cache_path` if not given.
         workers: processes that compute; one a core if not given.
+        surrogate: whether the surrogate for large circuits is held against Aer as well.
         progress: hears what is done: phase, done, all.
 
     Returns:
@@ -238,6 +244,9 @@ def compute(
     sources = [EnergySource(kept, SNAPSHOT) for _ in range(count)]
     done = 0
 
+    def source_of(source: EnergySource, problem: BenchProblem) -> EnergySource | SurrogateSource:
+        return source if problem.qubits <= AER_QUBITS else SurrogateSource(source, problem)
+
     def work(share: int) -> list[tuple[dict[str, Any], list[Walked]]]:
         nonlocal done
         found = []
@@ -246,7 +255,7 @@ def compute(
             for job in by_seed[seed]:
                 problem = job["problem"]
                 steps = walk(
-                    sources[share],
+                    source_of(sources[share], problem),
                     problem,
                     seed,
                     job["session"],
@@ -264,6 +273,8 @@ def compute(
         with ThreadPoolExecutor(count) as pool:
             walked = [pair for share in pool.map(work, range(count)) for pair in share]
         ages = list(_age_rows(sources[0], sorted(by_seed)))
+        if surrogate:
+            sample(out, sources[0], progress=progress)
     finally:
         for source in sources:
             source.close()
@@ -298,8 +309,6 @@ def _jobs(out: Path, experiment: str, cell: str | None) -> Iterable[dict[str, An
         if run is None or not recorded:
             continue
         problem = problem_of(session["circuit"], session["qubits"], session["session"])
-        if problem.qubits > AER_QUBITS:
-            continue
         frozen, tolerant = not run["calibrated"], run["policy"] == "efaas-tolerant"
         yield {
             "run": session["run"],

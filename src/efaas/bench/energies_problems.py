@@ -63,7 +63,8 @@ def problem_of(circuit: str, qubits: int, session: str) -> BenchProblem:
     named = circuit.lower()
     ansatz = next((kind for kind in ("efficientsu2", "twolocal") if kind in named), "realamplitudes")
     number = re.search(r"(\d+)$", session)
-    molecule = qubits == 4 and ("lih" in named or (number is not None and int(number.group(1)) % 3 == 0))
+    third = not circuit and number is not None and int(number.group(1)) % 3 == 0
+    molecule = qubits == 4 and ("lih" in named or third)
     return named_problem(f"{'lih' if molecule else 'ising'}-{qubits}-{ansatz}")
 
 

@@ -5,12 +5,12 @@ recorded traces are played to them, one after the other: background jobs at load
 whose optimizer asks for what the real results tell it. The same traces go through the simulator. Mean TTNS
 of the two is put side by side, over the same iterations.
 
-**Time scale.** A device second lasts `TIME_SCALE` wall seconds. What the programs themselves take (gRPC
-both ways, the pipe to Aer, Python's event loop: some 2 ms of wall time an iteration on a quiet machine) is
-not in the model; it looks `1 / TIME_SCALE` times as long in device time. 0.15 makes it some 15 ms of device
-time, small against an iteration of 2 s and a slice of 250 ms, and lets three traces of six policies end
-within ten minutes. Wall time of the network is reported beside the figures, so that what is left over can
-be judged.
+**Time scale.** A device second lasts `TIME_SCALES[policy]` wall seconds. What the programs themselves take
+(gRPC both ways, the pipe to Aer, Python's event loop: some 2 ms of wall time an iteration and 1 ms a slice on
+a quiet machine) is not in the model; it looks 1 / scale times as long in device time. Where an iteration
+waits for tenths of a second (EFaaS) the scale is therefore larger than where it waits for ten, and all
+policies take about the same wall time: three traces of six policies end within ten minutes. The wall time of
+the network is reported beside the figures, so that what is left over can be judged.
 
 Tables, in ``data/live/``: `iterations` (a row for each iteration and side) and `comparison` (a row for each
 policy and trace).
@@ -38,7 +38,8 @@ from efaas.simulator import Measures
 
 SNAPSHOT = "kolkata-27"
 PROBLEM = "ising-4-realamplitudes"
-TIME_SCALE = 0.15
+TIME_SCALES = {"efaas": 0.3, "sr": 0.2, "session-fifo": 0.2, "sbq": 0.1, "pf": 0.1, "pq": 0.1}
+"""Wall seconds of a device second by policy."""
 LEAST_TRACES = 3
 AGREEMENT = 15.0
 """Percent by which live and simulated mean TTNS may differ."""
@@ -83,7 +84,7 @@ def run(
     *,
     policies: tuple[str, ...] = POLICIES,
     settings: TraceSettings | None = None,
-    time_scale: float = TIME_SCALE,
+    time_scale: float | None = None,
     progress: Progress | None = None,
 ) -> list[records.Target]:
     """Play traces live and simulated; writes the tables of ``data/live/``.
@@ -93,7 +94,7 @@ def run(
         seeds: number of traces.
         policies: which are compared.
         settings: what traces are drawn from.
-        time_scale: wall seconds of a device second, above 0.
+        time_scale: wall seconds of a device second, above 0; that of `TIME_SCALES` if not given.
         progress: hears what is done: phase, done, all.
 
     Returns:
@@ -110,16 +111,17 @@ def run(
     done = 0
     with tempfile.TemporaryDirectory(prefix="efaas-live-") as folder:
         for policy in policies:
-            with Servers(Path(folder), SNAPSHOT, policy, time_scale) as servers:
+            scale = time_scale or TIME_SCALES[policy]
+            with Servers(Path(folder), SNAPSHOT, policy, scale) as servers:
                 shot_s = _shot_s(next(iter(servers.endpoints.values())), problem.circuit.program)
                 for number in range(seeds):
                     trace = record_trace(number, shot_s, settings)
                     begun = time.perf_counter()
-                    live = LivePlay(trace, policy, servers.endpoints, problem, time_scale).run()
+                    live = LivePlay(trace, policy, servers.endpoints, problem, scale).run()
                     wall_s = time.perf_counter() - begun
                     simulated = simulate(trace, policy, _ids(live))
                     iterations += _rows(policy, trace, live, simulated)
-                    comparison.append(_compared(policy, trace, live, simulated, time_scale, wall_s))
+                    comparison.append(_compared(policy, trace, live, simulated, scale, wall_s))
                     done += 1
                     if progress is not None:
                         progress(f"live, {policy}", done, seeds * len(policies))

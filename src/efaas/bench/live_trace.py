@@ -36,7 +36,7 @@ class TraceSettings:
     mean_s: float = 5.0
     """Mean device time of a background job, exponential."""
     loops: int = 3
-    iterations: int = 10
+    iterations: int = 8
     t_cpu_s: float = 1.5
     t_qpu_s: float = 2.0
     warm_up_s: float = 40.0

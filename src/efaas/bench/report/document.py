@@ -327,7 +327,7 @@ def _scale(out: Path) -> Section | None:
     experiment = fig.Experiment(out, "scale")
     if not experiment:
         return None
-    wall = scale_timings(out, experiment)
+    took = scale_timings(out, experiment)
     rows = [
         (
             fig.name_of(row["policy"]),
@@ -337,12 +337,15 @@ def _scale(out: Path) -> Section | None:
             ),
             "–" if row["ttns_mean_s"] is None else fig.significant(row["ttns_mean_s"]),
             "–" if row["qdc"] is None else f"{100 * row['qdc']:.1f}",
-            f"{wall[row['sessions']]:.1f}" if row["sessions"] in wall else "–",
+            f"{took[row['run']]:.1f}" if row["run"] in took else "–",
         )
-        for row in sorted(experiment.runs, key=lambda row: (row["sessions"], row["policy"], row["seed"]))
+        for row in sorted(
+            experiment.runs, key=lambda row: (-row["horizon_s"], row["sessions"], row["policy"], row["seed"])
+        )
     ]
     head = (
         "policy",
+        "hours",
         "sessions",
         "QPUs",
         "iterations",
@@ -350,7 +353,7 @@ def _scale(out: Path) -> Section | None:
         "events",
         "mean TTNS, s",
         "QDC, %",
-        "wall, s",
+        "processor, s",
     )
     return Section("Scale", (records.EXPERIMENTS["scale"] + ".",), (Table(head, tuple(rows)),), ("scale",))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from efaas.bench.report import figures as fig
 from efaas.bench.report import plots_energy, plots_sweeps
-from efaas.bench.report.style import DARK, LIGHT, Theme, colour, line, marker, themed
+from efaas.bench.report.style import DARK, LIGHT, Theme, colour, line, marker, plain_log, themed
 
 COMPARED = ("efaas", "efaas-tolerant", "sbq", "pf", "pq", "sr", "session-fifo", "bound-zero-wait")
 
@@ -59,7 +59,8 @@ def ttns(out: Path, theme: Theme) -> Any:
         axes.set(xscale="log", xlabel="time to next shot, device seconds")
     left.set(ylim=(0, 1.02), ylabel="share of iterations at or below", title="All iterations")
     right.set(yscale="log", ylim=(8e-4, 1.2), ylabel="share above", title="The tail")
-    left.legend(loc="lower right")
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=7)
     return figure
 
 
@@ -168,7 +169,7 @@ def fairness(out: Path, theme: Theme) -> Any:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.9), layout="constrained", sharey=True)
     policies = present(experiment, cell, _FAIR)
     dots(left, experiment, cell, "jain", policies, theme)
-    left.set(title="Jain index of tenants' weighted dominant shares", xlabel="1 is even")
+    left.set(title="Fairness between tenants", xlabel="Jain index of weighted dominant shares; 1 is even")
     shares = experiment.by_policy("sessions", ("ttns_mean_s",), cell)
     for place, policy in enumerate(policies):
         values = [value for value in shares.get(policy, {}).get("ttns_mean_s", []) if value]
@@ -309,6 +310,7 @@ def render(plot: Plot, out: Path) -> dict[str, bytes] | None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FixedLocator
 
     files: dict[str, bytes] = {}
     for theme in (LIGHT, DARK):
@@ -317,6 +319,10 @@ def render(plot: Plot, out: Path) -> dict[str, bytes] | None:
             if figure is None:
                 return None
             buffer = io.BytesIO()
+            for axes in figure.axes:
+                for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
+                    if scale == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
+                        plain_log(axis)
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
             files[f"{theme.name}.svg"] = buffer.getvalue()
             if theme is LIGHT:

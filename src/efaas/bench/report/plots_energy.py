@@ -114,7 +114,10 @@ def penalties(out: Path, theme: Theme) -> Any:
                 va="center",
                 fontsize=8,
             )
-    left.set(title="Iterations, % (solid: waited, hatched: ran stale)", xlabel="% of iterations")
+    left.set(
+        title="Iterations that stale calibration cost",
+        xlabel="% of iterations; solid: waited, hatched: ran stale",
+    )
     left.set_yticks(range(len(names)), names)
     left.invert_yaxis()
     left.grid(axis="y", visible=False)

@@ -194,39 +194,42 @@ def scale(out: Path, theme: Theme) -> Any:
     experiment = fig.Experiment(out, "scale")
     if not experiment:
         return None
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
+    # The growth is over runs that differ in sessions alone; a whole day is a figure of its own.
+    shortest = min(row["horizon_s"] for row in experiment.runs)
+    experiment.runs = [row for row in experiment.runs if row["horizon_s"] == shortest]
     places, means = _series(experiment, "efaas", "sessions", "events")
-    if not places:
-        plt.close(figure)
+    if len(places) < 2:
         return None
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
     left.plot(places, [mean.value for mean in means], color=theme.ours, marker="o", linewidth=2)
-    left.set(xlabel="sessions in the day", ylabel="events", title="Events handled", ylim=(0, None))
-    wall = scale_timings(out, experiment)
-    if wall:
+    left.set(
+        xlabel=f"sessions in {shortest / 3600:g} h", ylabel="events", title="Events handled", ylim=(0, None)
+    )
+    took = scale_timings(out, experiment)
+    seconds = {row["sessions"]: took[row["run"]] for row in experiment.runs if row["run"] in took}
+    if seconds:
         twin = left.twinx()
-        twin.plot(list(wall), list(wall.values()), color=theme.rivals[0], marker="s", linestyle="--")
-        twin.set_ylabel("wall seconds on one core (dashed)", color=theme.rivals[0])
+        shown = dict(sorted(seconds.items()))
+        twin.plot(list(shown), list(shown.values()), color=theme.rivals[0], marker="s", linestyle="--")
+        twin.set_ylabel("processor seconds (dashed)", color=theme.rivals[0])
         twin.set_ylim(0, None)
         twin.grid(visible=False)
     for policy in experiment.policies():
         _draw(right, *_series(experiment, policy, "sessions", "ttns_mean_s"), policy, theme)
     right.set(
-        xlabel="sessions in the day", ylabel="mean TTNS, device seconds", title="Waiting", ylim=(0, None)
+        xlabel=f"sessions in {shortest / 3600:g} h",
+        ylabel="mean TTNS, device seconds",
+        title="Waiting",
+        ylim=(0, None),
     )
     right.legend()
     return figure
 
 
-def scale_timings(out: Path, experiment: fig.Experiment) -> dict[int, float]:
-    """Wall seconds of the scale experiment by sessions, where ``timings.json`` has them."""
+def scale_timings(out: Path, experiment: fig.Experiment) -> dict[str, float]:
+    """Processor seconds of each run of the scale experiment, where ``timings.json`` has them."""
     path = out / "timings.json"
     if not path.exists():
         return {}
     timings = json.loads(path.read_text())
-    flat = timings.get("runs", timings)
-    found = {}
-    for row in experiment.runs:
-        value = flat.get(row["run"]) if isinstance(flat, dict) else None
-        if isinstance(value, int | float) and row["policy"] == "efaas":
-            found[int(row["sessions"])] = float(value)
-    return dict(sorted(found.items()))
+    return {row["run"]: float(timings[row["run"]][1]) for row in experiment.runs if row["run"] in timings}

@@ -108,3 +108,18 @@ def themed(theme: Theme) -> Iterator[None]:
     }
     with mpl.rc_context(settings):
         yield
+
+
+def plain_log(axis: Any) -> None:
+    """Write a logarithmic axis's ticks as numbers, and more of them where it spans less than two decades."""
+    import math
+
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    low, high = axis.get_view_interval()
+    decades = math.log10(high / low) if low > 0 else 9.0
+    subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if decades < 0.8 else (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(LogLocator(subs=tuple(range(2, 10))) if decades >= 2.2 else NullLocator())
+    axis.set_minor_formatter(NullFormatter())
