@@ -18,6 +18,7 @@ from e2e.support.kubectl import Kubectl
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTER = "efaas-e2e"
 RESULTS = ROOT / "e2e-results"
+_LONGEST_TEST_S = 600
 _KUBECTL = pytest.StashKey[Kubectl]()
 
 
@@ -52,6 +53,13 @@ def kubectl(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     yield kubectl
     if not _on("EFAAS_E2E_KEEP") and not _on("EFAAS_E2E_REUSE"):
         _run("kind", "delete", "cluster", "--quiet", "--name", CLUSTER, environment=environment)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bound each test, without the cluster's making, which the first one's set-up is."""
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_LONGEST_TEST_S, func_only=True))
 
 
 @pytest.hookimpl(wrapper=True)

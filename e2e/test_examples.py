@@ -27,7 +27,6 @@ def on_this_machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[
     return {each["session"]: each for each in json.loads(finished.stdout)["sessions"]}
 
 
-@pytest.mark.timeout(600)
 def test_h2_is_applied_and_completes_with_the_right_energies(
     kubectl: Kubectl, on_this_machine: dict[str, dict[str, Any]]
 ):
