@@ -2,10 +2,10 @@
 
 A tenant (a namespace) holds the slots and CPUs of its placed pods, those on their way included; its past use
 comes from the gateway's accounts once it has told any, and from the statuses of its sessions until then or
-without one, and decays with a half-life. Past use is brought to the unit of holdings: holding one slot for ever
-makes a decayed use of half-life ÷ ln 2 seconds, so use is divided by that.
+without one, and decays with a half-life. Past use is brought to the unit of holdings: holding one slot for
+ever makes a decayed use of half-life ÷ ln 2 seconds, so use is divided by that.
 
-While the gateway is away the last accounts hold, decayed on: less than what was used since is missing in them.
+While the gateway is away the last accounts hold and decay on; only what was used since is missing in them.
 Statuses are not added to accounts, which know of the same use.
 """
 

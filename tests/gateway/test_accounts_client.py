@@ -1,4 +1,4 @@
-"""The accounts over HTTP: heard by the client that operator and extender share, over restarts of the gateway."""
+"""The accounts over HTTP: heard by the client that operator and extender share, over restarts."""
 
 from __future__ import annotations
 

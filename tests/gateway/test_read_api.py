@@ -32,7 +32,6 @@ from tests.gateway.running import TOKEN, RunningGateway
 from tests.gateway.test_accounts_and_reports import report
 from tests.gateway.test_store_journals import iteration
 
-
 ENDLESS = ["/api/v1/live", "/api/v1/accounts"]
 
 
@@ -125,6 +124,7 @@ def test_usage_is_summed_by_whom_and_when(
     ) as log:
         for number, (session, qpu_s) in enumerate([("red/a", 1.0), ("red/b", 2.0), ("blue/c", 4.0)]):
             log.append({"clock_s": 1.0, "bookings": [[f"k{number}", session, qpu_s, 10, "iteration"]]})
+    running.settle()
     tenants = {row["tenant"]: row["qpu_s"] for row in http.get("/usage").json()["items"]}
     assert tenants == {"red": 3.0, "blue": 4.0}
     sessions = http.get("/usage", params={"by": "session", "tenant": "red"}).json()["items"]
