@@ -1,4 +1,4 @@
-"""Figures of the gateway, each beside its reference, measured in the same run.
+"""Figures of the gateway, each beside its reference, measured in the same run; the last lines judge them.
 
 1. **Journal stream**: wall time of a durable append to a gateway process on loopback (SQLite), interleaved
    with a sync of a file of the same size alone. What the stream adds is the difference of the two medians.
@@ -7,7 +7,8 @@
 3. **Page**: wall time until the overview of a store with many sessions shows its rows, in headless Chromium,
    and of the API request behind it, as sessions grow.
 
-The load comes from other processes on the same machine and shares its cores with the gateway.
+The load comes from another process on the same machine and shares its cores with the gateway; what it takes
+of them is printed (`benchmarks/frames.py` says how it is kept small).
 
     python benchmarks/gateway.py [stream|load|page] [--sessions 500] [--rate 10] [--seconds 20] [--json FILE]
 """
@@ -51,15 +52,26 @@ class GatewayProcess:
         ports = json.loads(self.process.stdout.readline())["listening"]
         self.stream, self.http = f"127.0.0.1:{ports['stream']}", f"http://127.0.0.1:{ports['http']}"
 
-    def cpu_s(self) -> float:
-        """Processor seconds that it has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def cpu_s(self) -> tuple[float, float]:
+        """Processor seconds that the acknowledging process and the deriving one have used."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        pids = [
+            int(pid) for path in children.parent.parent.glob("*/children") for pid in path.read_text().split()
+        ]
+        return _cpu_s(self.process.pid), sum(_cpu_s(pid) for pid in pids)
 
     def close(self) -> None:
         """End it as told."""
         self.process.terminate()
         self.process.communicate(timeout=60)
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def record(number: int, parameters: int = 16) -> dict[str, Any]:
@@ -187,7 +199,8 @@ def measure_load(sessions: int, rate: float, seconds: float) -> dict[str, Any]:
         answers = [out.get(timeout=300 + 10 * seconds) for _ in processes]
         for process in processes:
             process.join()
-        cpu_s = gateway.cpu_s()
+        behind_s = _derived(gateway, sessions * int(rate * seconds))
+        cpu_s, deriving_s = gateway.cpu_s()
         gateway.close()
         lost, doubled = _check(gateway.store, sessions, int(rate * seconds))
     latencies = [value for answer in answers for value in answer[0]]
@@ -199,13 +212,30 @@ def measure_load(sessions: int, rate: float, seconds: float) -> dict[str, Any]:
         "acknowledged": len(latencies),
         "sent late": sum(answer[2] for answer in answers),
         "append (ms)": quantiles(latencies),
-        "processor time of the gateway, each append (ms)": 1e3 * cpu_s / max(1, len(latencies)),
+        "processor time of acknowledging, each append (ms)": 1e3 * cpu_s / max(1, len(latencies)),
+        "processor time of deriving, each append (ms)": 1e3 * deriving_s / max(1, len(latencies)),
+        "derived after the last acknowledgement (s)": behind_s,
         "processor time of the load, each append (ms)": 1e3
         * sum(answer[3] for answer in answers)
         / max(1, len(latencies)),
         "lost": lost,
         "doubled or changed": doubled,
     }
+
+
+def _derived(gateway: GatewayProcess, total: int) -> float:
+    """Wait until everything is derived; wall seconds."""
+    import sqlite3
+
+    began = time.perf_counter()
+    while time.perf_counter() - began < 120.0:
+        with sqlite3.connect(gateway.store) as connection:
+            found = connection.execute("SELECT count(*) FROM evaluations").fetchone()[0]
+        connection.close()
+        if found == total:
+            return time.perf_counter() - began
+        time.sleep(0.1)
+    raise RuntimeError(f"{found} of {total} evaluations were derived within two minutes")
 
 
 def _check(store: Path, sessions: int, total: int) -> tuple[int, int]:
@@ -277,6 +307,35 @@ def measure_page(sessions: int) -> dict[str, Any]:
     return {"sessions": sessions, "page (ms)": quantiles(opened), "request (ms)": quantiles(requests), "n": 7}
 
 
+def verdicts(result: dict[str, Any]) -> list[str]:
+    """One line for each figure that has a target."""
+
+    def line(name: str, value: float, unit: str, target: float) -> str:
+        reached = "reached" if value <= target else "not reached"
+        return f"{name}: {value:.3g} {unit} (<= {target:g} {unit}, {reached})"
+
+    lines = []
+    if "stream" in result:
+        lines.append(line("append added, p50", result["stream"]["added to a sync, p50 (ms)"], "ms", 2.0))
+    for load in result.get("load", ())[-1:]:
+        name = f"{load['sessions']} sessions x {load['updates a second, each']:g}/s"
+        lines.append(line(f"{name}, append p99", load["append (ms)"]["p99"], "ms", 100.0))
+        lines.append(line(f"{name}, records lost", load["lost"], "records", 0))
+        lines.append(line(f"{name}, records doubled or changed", load["doubled or changed"], "records", 0))
+        costs = [f"{load[f'processor time of {what}, each append (ms)']:.3f}" for what in _COSTS]
+        lines.append(
+            f"processor time an append (ms): {', '.join(map(' '.join, zip(_COSTS, costs, strict=True)))}"
+        )
+    lines.extend(
+        line(f"page with {page['sessions']} sessions, p50", page["page (ms)"]["p50"], "ms", 1000.0)
+        for page in result.get("page", ())[-1:]
+    )
+    return lines
+
+
+_COSTS = ("acknowledging", "deriving", "the load")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("which", nargs="*", default=[], help="stream, load, page; all if none is named")
@@ -295,8 +354,10 @@ def main() -> None:
         result["load"] = [measure_load(step, options.rate, options.seconds) for step in steps]
     if "page" in which:
         result["page"] = [measure_page(count) for count in (100, 1000)]
+    result["load average after"] = os.getloadavg()[0]
     text = json.dumps(result, indent=2)
     print(text)
+    print("\n".join(verdicts(result)))
     if options.json:
         options.json.write_text(text + "\n")
 
