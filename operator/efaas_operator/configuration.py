@@ -87,6 +87,8 @@ class Pace(Model):
     """Between two writes of one session's queue position."""
     full_pass: Duration = timedelta(seconds=60)
     """Everything is listed and looked at anew this often, whatever the watches said."""
+    repair_interval: Duration = timedelta(seconds=10)
+    """Between two looks at what a person can mend: a script that is missing, a pod that was refused."""
     progress_interval: Duration = timedelta(seconds=5)
     """Between two questions to the gateway and the devices about how far sessions are."""
 
@@ -169,7 +171,7 @@ class Configuration(Model):
             raise ValueError("listen: a port is at most 65535")
         if seconds(self.election.renew) <= 0 or 3 * self.election.renew > self.election.duration:
             raise ValueError("election.renew: must be above 0 and at most a third of election.duration")
-        for name in ("full_pass", "progress_interval", "position_interval"):
+        for name in ("full_pass", "progress_interval", "position_interval", "repair_interval"):
             if getattr(self.pace, name) < timedelta(seconds=1):
                 raise ValueError(f"pace.{name}: must be at least 1s")
         if self.half_life <= timedelta(0):

@@ -113,9 +113,10 @@ class Operator:
             self.devices,
             Statuses(api, world, pace, location),
             self.story,
-            Scripts(api),
+            Scripts(api, 0.5 * seconds(pace.repair_interval)),
             self.progress,
             metrics,
+            repair_s=seconds(pace.repair_interval),
         )
         self.session_queue = WorkQueue("VQASession", self.sessions.reconcile, metrics, workers=pace.workers)
         self.device_queue = WorkQueue("QPUDevice", self.devices.reconcile, metrics, workers=2)

@@ -46,12 +46,17 @@ class Played:
         folder = self.cluster.folder / f"operators-{self.namespace}"
         folder.mkdir(exist_ok=True)
         config, address = folder / f"{number}.yaml", folder / f"{number}.json"
-        pace = {"statusInterval": "100ms", "fullPass": "10s", **changes.pop("pace", {})}
+        pace = {
+            "statusInterval": "100ms",
+            "fullPass": "10s",
+            "repairInterval": "1s",
+            **changes.pop("pace", {}),
+        }
         document = {
             "images": {"runner": "efaas/runner:1", "qpu": "efaas/qpu:1"},
             "listen": "127.0.0.1:0",
             "attendDevices": False,
-            "election": {"lease": f"lease-{self.namespace}", "duration": "3s", "renew": "500ms"},
+            "election": {"lease": f"lease-{self.namespace}", "duration": "1500ms", "renew": "500ms"},
             "pace": pace,
             **changes,
         }
@@ -232,9 +237,9 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def shared_operator(operated: Cluster) -> Iterator[Process]:
-    """An operator that goes on from test to test."""
+    """An operator that goes on from test to test of a module, and none beside it."""
     played = Played(operated, "default")
     yield played.start_operator()
     played.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 
 import pytest
@@ -17,52 +15,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
 def conditions(status):
     return {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
-
-
-def test_from_the_document_to_the_result_in_twelve_writes(played: Played, shared_operator: Process):
-    played.add_device("perth", status={"dutyCyclePermille": 437})
-    known = 'duty_cycle_ratio{device="perth"} 0.437'
-    wait_until("device known", lambda: known in played.page(shared_operator, "/metrics")[1])
-    before = writes(played, shared_operator)
-    played.submit("h2")
-    played.bind("h2", "perth")
-    assignment = played.assignment("h2")
-    pod = played.pod("h2")
-    status = played.status("h2")
-    # Whoever is told something is named already: QPU servers and gateway admit nobody else.
-    assert status["runner"] == {
-        "uid": pod["metadata"]["uid"],
-        "pod": "h2-r1",
-        "leaseEpoch": 1,
-        "restarts": 0,
-    }
-    assert json.loads(assignment["data"]["qpus"])[0]["device"] == "perth"
-    played.run("h2")
-    running = played.wait_for_state("h2", "Running")
-    assert conditions(running)["Running"] == ("True", "Running")
-    assert running["device"] == "perth"
-    played.end("h2", message=RESULT)
-    done = played.wait_for_state("h2", "Completed")
-    assert conditions(done)["Completed"][0] == "True"
-    assert "the energy moved less than 0.001" in done["reason"]
-    assert done["result"]["energy"] == "-1.125"
-    assert done["result"]["exact"] == "-1.137"
-    assert done["progress"] == {"iterations": 21, "bestValue": "-1.13"}
-    assert done["usage"]["shots"] == 8192
-    wait_until("finalizer taken off", lambda: not _metadata(played, "h2").get("finalizers"))
-    assert played.events("h2") == ["Placed", "Running", "Completed"]
-    assert writes(played, shared_operator) - before <= 12
-
-
-def writes(played: Played, operator: Process) -> float:
-    """Writes of the operator so far, without renewals of its Lease."""
-    _, page = played.page(operator, "/metrics")
-    found = re.findall(r'api_calls_total\{code="(\d+)",verb="(\w+)"\} ([\d.]+)', page)
-    return sum(float(number) for _, verb, number in found if verb in ("create", "patch", "delete"))
-
-
-def _metadata(played: Played, name: str):
-    return played.api.get(f"{played.sessions}/{name}")["metadata"]
 
 
 def test_crashes_are_tried_again_with_a_new_epoch_and_bad_input_is_not(

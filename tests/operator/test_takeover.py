@@ -1,13 +1,61 @@
-"""Operators that are killed, and those that follow."""
+"""Operators alone: what a life costs, those that are killed, and those that follow."""
 
 from __future__ import annotations
+
+import json
+import re
 
 import pytest
 
 from tests.operator.conftest import RESULT, SYSTEM, Played
-from tests.support.cluster import ApiError, wait_until
+from tests.support.cluster import ApiError, Process, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+
+
+def writes(played: Played, operator: Process) -> float:
+    """Writes of the operator so far, without renewals of its Lease."""
+    _, page = played.page(operator, "/metrics")
+    found = re.findall(r'api_calls_total\{code="(\d+)",verb="(\w+)"\} ([\d.]+)', page)
+    return sum(float(number) for _, verb, number in found if verb in ("create", "patch", "delete"))
+
+
+def _metadata(played: Played, name: str):
+    return played.api.get(f"{played.sessions}/{name}")["metadata"]
+
+
+def test_a_life_takes_twelve_writes(played: Played):
+    played.add_device("perth", status={"dutyCyclePermille": 437})
+    operator = played.start_operator(pace={"statusInterval": "2s"})
+    known = 'duty_cycle_ratio{device="perth"} 0.437'
+    wait_until("device known", lambda: known in played.page(operator, "/metrics")[1])
+    before = writes(played, operator)
+    played.submit("h2")
+    played.bind("h2", "perth")
+    assignment = played.assignment("h2")
+    pod = played.pod("h2")
+    status = played.status("h2")
+    # Whoever is told something is named already: QPU servers and gateway admit nobody else.
+    assert status["runner"] == {
+        "uid": pod["metadata"]["uid"],
+        "pod": "h2-r1",
+        "leaseEpoch": 1,
+        "restarts": 0,
+    }
+    assert json.loads(assignment["data"]["qpus"])[0]["device"] == "perth"
+    played.run("h2")
+    running = played.wait_for_state("h2", "Running")
+    assert running["device"] == "perth"
+    played.end("h2", message=RESULT)
+    done = played.wait_for_state("h2", "Completed")
+    assert "the energy moved less than 0.001" in done["reason"]
+    assert done["result"]["energy"] == "-1.125"
+    assert done["result"]["exact"] == "-1.137"
+    assert done["progress"] == {"iterations": 21, "bestValue": "-1.13"}
+    assert done["usage"]["shots"] == 8192
+    wait_until("finalizer taken off", lambda: not _metadata(played, "h2").get("finalizers"))
+    assert played.events("h2") == ["Placed", "Running", "Completed"]
+    assert writes(played, operator) - before <= 12
 
 
 def test_a_kill_at_every_step_loses_nothing_and_makes_no_second_runner(played: Played):

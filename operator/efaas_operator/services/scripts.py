@@ -14,21 +14,18 @@ from typing import Any
 from efaas_operator import paths
 from efaas_operator.kubernetes import KubernetesApi, NotFound
 
-LOOK_AGAIN_S = 10.0
-"""After this a script that is missing is looked for again."""
-
-_GOOD_FOR_S = 5.0
-
 
 class Scripts:
     """Answers about scripts, each good for a short while.
 
     Args:
         api: the API server.
+        good_for_s: an answer is not asked for again within this.
     """
 
-    def __init__(self, api: KubernetesApi) -> None:
+    def __init__(self, api: KubernetesApi, good_for_s: float) -> None:
         self._api = api
+        self._good_for_s = good_for_s
         self._found: dict[str, tuple[float, str]] = {}
 
     async def missing(self, session: Mapping[str, Any]) -> str:
@@ -39,7 +36,7 @@ class Scripts:
         metadata = session["metadata"]
         key = f"{metadata['namespace']}/{metadata['name']}"
         known = self._found.get(key)
-        if known is not None and time.monotonic() - known[0] < _GOOD_FOR_S:
+        if known is not None and time.monotonic() - known[0] < self._good_for_s:
             return known[1]
         answer = await self._look(metadata["namespace"], script["name"], script["key"])
         self._found[key] = (time.monotonic(), answer)

@@ -46,7 +46,7 @@ from efaas_operator.reading import ended, epoch_of, held_s, result_of
 from efaas_operator.services.admission import AdmissionService, created_s
 from efaas_operator.services.ports import DeviceService, Known, ProgressSource
 from efaas_operator.services.runners import Runners
-from efaas_operator.services.scripts import LOOK_AGAIN_S, Scripts
+from efaas_operator.services.scripts import Scripts
 from efaas_operator.services.statuses import Statuses
 from efaas_operator.services.story import Story
 from efaas_operator.settings import FINALIZER
@@ -54,7 +54,6 @@ from efaas_operator.world import World
 
 _LOG = logging.getLogger(__name__)
 _SLOW_LOOK_S = 30.0
-_REFUSED_AGAIN_S = 10.0
 _LONGEST_REASON = 1000
 
 
@@ -92,6 +91,7 @@ class SessionService:
         scripts: looks for users' scripts.
         progress: how far sessions are.
         metrics: where waits are counted.
+        repair_s: between two looks at what a person can mend.
         clock: wall seconds.
     """
 
@@ -107,9 +107,12 @@ class SessionService:
         scripts: Scripts,
         progress: ProgressSource,
         metrics: Metrics,
+        *,
+        repair_s: float = 10.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._api = api
+        self._repair_s = repair_s
         self._world = world
         self._runners = runners
         self._admission = admission
@@ -209,7 +212,7 @@ class SessionService:
         await self._narrate(key, life, now_s)
         if wants_deletion:
             await self._api.delete(paths.session(*key.split("/")), uid=life.uid)
-        return self._next_look(life, now_s, again_s, status_s, LOOK_AGAIN_S if missing else None)
+        return self._next_look(life, now_s, again_s, status_s, self._repair_s if missing else None)
 
     def _life(self, session: Document) -> Life:
         metadata = session["metadata"]
@@ -321,7 +324,7 @@ class SessionService:
                         if record.epoch == 0 or await self._devices.close_session(key):
                             await self._finish(key, life)
                         else:
-                            again_s = _REFUSED_AGAIN_S
+                            again_s = self._repair_s
                 case AllowDeletion():
                     if life.closed:
                         await self._let_go(key)
@@ -347,7 +350,7 @@ class SessionService:
             text = f"its pod was refused: {error.message}"
             life.machine.handle(Refused(now_s, "PodRefused", text))
             self._bar(key, life, text)
-            return _REFUSED_AGAIN_S
+            return self._repair_s
         self._admission.look_again()
         if key in self._admission.granted:
             return 0.01
@@ -411,6 +414,8 @@ class SessionService:
         await self._let_go(key)
         life.closed = True
         self._scripts.forget(key)
+        if life.result.get("ttns_p50_s") is not None:
+            self._metrics.ttns.observe(life.result["ttns_p50_s"])
 
     async def _after_the_end(self, key: str, session: Document, life: Life) -> float | None:
         """A session that is over: nothing happens any more, until its time to live is."""

@@ -135,7 +135,7 @@ class Statuses:
             now_s,
             cpu_s=known.cpu_s,
             best=known.progress.best if known.progress is not None else None,
-            ttns_p50_s=known.progress.ttns_p50_s if known.progress is not None else None,
+            ttns_p50_s=known.result.get("ttns_p50_s", known.progress and known.progress.ttns_p50_s),
             result=known.result,
             location=location,
         )
