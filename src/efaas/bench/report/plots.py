@@ -312,22 +312,21 @@ def render(plot: Plot, out: Path) -> dict[str, bytes] | None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import FixedLocator
 
-    files: dict[str, bytes] = {}
-    for theme in (LIGHT, DARK):
-        with themed(theme):
-            figure = plot.draw(out, theme)
-            if figure is None:
-                return None
-            buffer = io.BytesIO()
-            for axes in figure.axes:
-                for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
-                    if scale == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
-                        plain_log(axis)
-            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-            files[f"{theme.name}.svg"] = buffer.getvalue()
-            if theme is LIGHT:
-                buffer = io.BytesIO()
-                figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
-                files["png"] = buffer.getvalue()
-            plt.close(figure)
-    return files
+    with themed(LIGHT):
+        figure = plot.draw(out, LIGHT)
+        if figure is None:
+            return None
+        for axes in figure.axes:
+            for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
+                if scale == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
+                    plain_log(axis)
+        vector, raster = io.BytesIO(), io.BytesIO()
+        figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(raster, format="png", dpi=130, facecolor="white", metadata={"Software": None})
+        plt.close(figure)
+    light = vector.getvalue().decode()
+    return {
+        "light.svg": light.encode(),
+        "dark.svg": recoloured(light, LIGHT, DARK).encode(),
+        "png": raster.getvalue(),
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,6 +72,18 @@ def line(policy: str, theme: Theme) -> dict[str, Any]:
 def marker(policy: str) -> str:
     """Shape of a policy's points."""
     return _MARKERS.get(policy, "o")
+
+
+def recoloured(drawing: str, source: Theme, target: Theme) -> str:
+    """An SVG drawn in one theme, in another: every colour of a drawing is one of its theme's."""
+    pairs = zip(_colours(source), _colours(target), strict=True)
+    swap = dict(pairs)
+    pattern = "|".join(re.escape(ink) for ink in swap)
+    return re.sub(pattern, lambda found: swap[found.group()], drawing)
+
+
+def _colours(theme: Theme) -> tuple[str, ...]:
+    return (theme.ink, theme.quiet, theme.grid, theme.ours, *theme.rivals)
 
 
 @contextmanager
