@@ -15,7 +15,7 @@ import numpy as np
 
 from efaas.bench.report import figures as fig
 from efaas.bench.report import plots_energy, plots_sweeps
-from efaas.bench.report.style import DARK, LIGHT, Theme, colour, line, marker, plain_log, themed
+from efaas.bench.report.style import DARK, LIGHT, Theme, colour, line, marker, plain_log, recoloured, themed
 
 COMPARED = ("efaas", "efaas-tolerant", "sbq", "pf", "pq", "sr", "session-fifo", "bound-zero-wait")
 
