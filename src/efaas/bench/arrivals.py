@@ -8,7 +8,7 @@ are mended first: a reading that jumps away and straight back is replaced by its
 Growth is not arrivals: what was served within the minute is missing, so a replay is burstier than the
 arrivals were. It is a hard case, not a likeness.
 
-`statistics` says what a trace is like (mean growth a minute, share of quiet minutes, persistence, spread), and
+`statistics` says what a trace is like (mean growth a minute, share of quiet minutes, persistence, spread);
 `synthesise` makes queue lengths with the same: minutes are quiet or busy by a two-state Markov chain, growth
 in busy ones is log-normal. Constants of the record that the project was developed with are `RECORDED`.
 """

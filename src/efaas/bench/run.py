@@ -1,8 +1,8 @@
 """Runs the grid in processes, task by task, and puts the tables together.
 
 A finished task leaves its tables in ``parts/`` and, last, a note with the digest of its settings; a run that
-is started again does only what has no such note. The tables of an experiment are the parts in a fixed order, so
-they do not depend on which process did what when.
+is started again does only what has no such note. The tables of an experiment are the parts in a fixed order,
+so they do not depend on which process did what when.
 """
 
 from __future__ import annotations

@@ -109,6 +109,8 @@ def duty_over_time(out: Path, theme: Theme) -> Any:
 def cell_title(cell: str) -> str:
     """A cell in words."""
     values = fig.cell_values(cell)
+    if values.pop("calibrated", "True") == "False":
+        return "without calibration"
     words = {
         "tau_s": "τ {} s",
         "t_calib_s": "calibration {} s",

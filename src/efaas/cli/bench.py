@@ -1,0 +1,142 @@
+"""``efaas bench``: every policy on one queue, measured, checked, reported.
+
+The command only reads what was typed and calls what does the work (`efaas.bench`). What was to be reached
+stands in the last lines of what it prints, one line each, whether it was reached or not.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from efaas.errors import EfaasError, InputError
+
+if TYPE_CHECKING:
+    from efaas.bench.records import Target
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What was typed."""
+
+    out: Path
+    full: bool = False
+    seeds: int = 20
+    data: Path | None = None
+    only: tuple[str, ...] = ()
+    processes: int = 2
+    energies: bool = True
+    live: bool = False
+    cluster: bool = False
+    traces: Path | None = None
+
+
+def bench(options: BenchOptions) -> None:
+    """Run the benchmark.
+
+    Raises:
+        InputError: an experiment that does not exist, a record that cannot be read.
+    """
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise InputError("the benchmark needs more: pip install 'efaas[bench,run,qpu]'") from error
+    if options.traces is not None:
+        from efaas.bench.arrivals import write_traces
+
+        for path in write_traces(options.traces, options.seeds):
+            click.echo(path)
+        return
+    from efaas.bench.checks import all_checks
+    from efaas.bench.grid import TARGET_TABLE, tasks
+    from efaas.bench.records import CHECKS, EXPERIMENTS, TARGETS, write
+    from efaas.bench.run import run_grid
+    from efaas.bench.targets import crossings, growth, targets
+
+    unknown = [name for name in options.only if name not in EXPERIMENTS]
+    if unknown:
+        there = ", ".join(EXPERIMENTS)
+        raise InputError(f"{unknown[0]!r} is no experiment; there are {there}", place="--only")
+    out = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    grid = tasks(full=options.full, seeds=options.seeds, data=options.data, only=options.only)
+    with _progress() as progress:
+        run_grid(out, grid, processes=options.processes, progress=progress)
+    experiments = list(dict.fromkeys(task.experiment for task in grid))
+    click.echo("checking against queueing theory", err=True)
+    checks = all_checks(out, experiments)
+    reached = targets(out)
+    if options.energies and {"headline", "drift"} & set(experiments):
+        reached += _measured("energies", lambda: _energies(out))
+    if options.live or options.cluster:
+        reached += _measured("live", lambda: _live(out))
+    write(out / "data" / "targets.parquet", TARGETS, [target.row() for target in reached])
+    write(out / "data" / "checks.parquet", CHECKS, [check.row() for check in checks])
+    facts = [*crossings(out), *growth(out)]
+    settings = {
+        "version": importlib.metadata.version("efaas"),
+        **{name: str(each) if isinstance(each, Path) else each for name, each in asdict(options).items()},
+        "experiments": experiments,
+        "target_table": list(TARGET_TABLE),
+        "facts": facts,
+    }
+    (out / "bench.json").write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
+    _measured("report", lambda: _report(out))
+    for check in checks:
+        word = "holds" if check.holds else "DOES NOT HOLD"
+        theory = f"theory {check.theory:.6g} ± {check.half_width:.2g}"
+        click.echo(f"{check.name}: {check.measured:.6g} ({theory}, {word})")
+    for line in (*facts, *(target.line() for target in reached)):
+        click.echo(line)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on stderr that says what was simulated last, and how long the rest will take."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        shown = bar.add_task("simulating", total=None)
+
+        def advance(done: int, total: int, what: str) -> None:
+            bar.update(shown, completed=done, total=total, description=what)
+
+        yield advance
+
+
+def _energies(out: Path) -> list[Target]:
+    from efaas.bench.energies import targets
+
+    return targets(out)
+
+
+def _live(out: Path) -> list[Target]:
+    from efaas.bench import live
+
+    return live.run(out)
+
+
+def _report(out: Path) -> list[Target]:
+    from efaas.bench.report import write
+
+    write(out)
+    click.echo(f"{out / 'report.html'}\n{out / 'report.md'}", err=True)
+    return []
+
+
+def _measured(what: str, work: Callable[[], list[Target]]) -> list[Target]:
+    """A part that needs more than simulations; without it the rest is worth having all the same."""
+    try:
+        return work()
+    except (EfaasError, ImportError) as error:
+        click.echo(f"warning: {what}: {error}", err=True)
+        return []
