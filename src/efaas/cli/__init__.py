@@ -193,6 +193,49 @@ def submit(
 
 
 @main.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("bench"),
+    show_default=True,
+    help="Result folder; started again with the same one, an interrupted benchmark goes on.",
+)
+@click.option("--full", is_flag=True, help="The whole grid instead of the target table; takes hours.")
+@click.option(
+    "--seeds", type=click.IntRange(1, 1000), default=20, show_default=True, help="Seeds of each cell."
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A queue record to replay (CSV with backend, pending_jobs), for the experiment `arrivals`.",
+)
+@click.option("--only", multiple=True, metavar="EXPERIMENT", help="Only this experiment; may be repeated.")
+@click.option("--processes", type=click.IntRange(1, 256), default=2, show_default=True)
+@click.option("--no-energies", is_flag=True, help="Simulate time only: compute no energies.")
+@click.option("--live", is_flag=True, help="Compare with real QPU servers as well.")
+@click.option("--traces", type=click.Path(path_type=Path), help="Only write synthetic queue records here.")
+def bench(
+    out: Path,
+    full: bool,
+    seeds: int,
+    data: Path | None,
+    only: tuple[str, ...],
+    processes: int,
+    no_energies: bool,
+    live: bool,
+    traces: Path | None,
+) -> None:
+    """Measure all policies on identical arrivals, and write a report.
+
+    The last lines printed say what was to be reached and whether it was.
+    """
+    from efaas.cli.bench import BenchOptions
+    from efaas.cli.bench import bench as run_bench
+
+    run_bench(BenchOptions(out, full, seeds, data, only, processes, not no_energies, live, traces=traces))
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def devices(as_json: bool) -> None:
     """List the device models that come with the project.
