@@ -165,7 +165,7 @@ class Operating:
             "qpu": {"cpu": "100m", "memory": "512Mi"},
             "listen": "127.0.0.1:0",
             "qpuTokenFile": str(self._token("efaas-operator", "efaas-qpu")),
-            "election": {"duration": "4s", "renew": "1s"},
+            "election": {"duration": "6s", "renew": "2s"},
             "pace": {"fullPass": "15s", "progressInterval": "2s"},
         }
         if self._with_gateway:
