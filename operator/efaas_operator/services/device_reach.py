@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from efaas.api.wire import qpu_pb2 as wire
 from efaas_operator.kubernetes import Document
 from efaas_operator.services.device_objects import DeviceObjects
 from efaas_operator.services.nodes import silent
@@ -29,10 +30,17 @@ class DeviceReach:
         world: what is known of the cluster.
         objects: pods of servers.
         servers: calls them.
+        hear: takes a device's answer.
     """
 
-    def __init__(self, world: World, objects: DeviceObjects, servers: QpuServers) -> None:
-        self._world, self._objects, self._servers = world, objects, servers
+    def __init__(
+        self,
+        world: World,
+        objects: DeviceObjects,
+        servers: QpuServers,
+        hear: Callable[[str, wire.DeviceState], None],
+    ) -> None:
+        self._world, self._objects, self._servers, self._hear = world, objects, servers, hear
 
     async def fence(self, session: str, lease_epoch: int) -> bool:
         """Have all devices refuse a session's epochs up to this one; whether all do now."""
@@ -48,6 +56,8 @@ class DeviceReach:
 
         async def one(name: str, address: str) -> None:
             await self._servers.close_session(name, address, session)
+            # The last charges belong to the session's status, which is about to be its last one.
+            self._hear(name, await self._servers.describe(name, address, [session]))
 
         return await self._on_all(one, f"close {session}")
 

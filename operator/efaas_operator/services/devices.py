@@ -29,6 +29,7 @@ from efaas_operator.build.device import UNHURRIED, Seen, Trouble, build_device_s
 from efaas_operator.build.qpu import qpu_endpoint, qpu_host
 from efaas_operator.kubernetes import Document, KubernetesApi, NotFound
 from efaas_operator.leaving import why_closed, why_leave
+from efaas_operator.reading import ended
 from efaas_operator.services.device_nodes import DeviceNodes
 from efaas_operator.services.device_objects import DeviceObjects
 from efaas_operator.services.device_reach import DeviceReach
@@ -40,7 +41,7 @@ from efaas_operator.settings import FINALIZER, Settings
 from efaas_operator.siting import Site, site_devices
 from efaas_operator.targets import targets
 from efaas_operator.work import WorkQueue
-from efaas_operator.world import World
+from efaas_operator.world import World, key_of, session_of
 
 if TYPE_CHECKING:
     from efaas_operator.process import Operator
@@ -117,7 +118,7 @@ class Devices:
         self._servers, self._story, self._clock = servers, story, clock
         self._objects = DeviceObjects(api, world, settings)
         self._nodes = DeviceNodes(api, world)
-        self._reach = DeviceReach(world, self._objects, servers)
+        self._reach = DeviceReach(world, self._objects, servers, self._hear)
         self._heard: dict[str, Heard] = {}
         self._sites: tuple[float, dict[str, Site]] = (0.0, {})
         self._circuits: dict[str, tuple[int, str | None]] = {}
@@ -317,10 +318,16 @@ class Devices:
         except Silence as silence:
             heard.silence = str(silence)
         else:
-            heard.silence, heard.described, heard.described_at_s = "", described, self._clock()
-            self._hear_charges(heard, described)
+            self._hear(name, described)
         if self._queue is not None:
             self._queue.add(name)
+
+    def _hear(self, name: str, described: wire.DeviceState) -> None:
+        """Take a server's answer."""
+        heard = self._heard.get(name)
+        if heard is not None and described.device == name:
+            heard.silence, heard.described, heard.described_at_s = "", described, self._clock()
+            self._hear_charges(heard, described)
 
     def _hear_charges(self, heard: Heard, described: wire.DeviceState) -> None:
         """Take charges, and have sessions looked at whose charges have grown, every now and then."""
@@ -379,13 +386,19 @@ class Devices:
         }
 
     def _sessions_on(self, device: str) -> list[str]:
-        """Keys of sessions that are on a device, as their statuses have it."""
-        return sorted(
-            f"{session['metadata']['namespace']}/{session['metadata']['name']}"
+        """Keys of sessions that are on a device, as their statuses have it or as their pods are bound."""
+        found = {
+            key_of(session)
             for session in self._world.sessions
             if (session.get("status") or {}).get("device") == device
             and session["status"].get("state") in _ON_A_DEVICE
-        )
+        }
+        node = (self._world.devices.get(device) or {}).get("status", {}).get("node")
+        for pod in self._world.pods:
+            session_key = session_of(pod)
+            if session_key and node and pod["spec"].get("nodeName") == node and not ended(pod):
+                found.add(session_key)
+        return sorted(found)
 
     def _circuits_of(self, sessions: list[str]) -> dict[str, str]:
         found = {}

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
+from efaas_qpu import device_server
+from efaas_qpu.limits import ServerLimits
+from efaas_qpu.serve import Options
 
+from efaas.api.device import QPUDevice
 from efaas.api.wire import qpu_pb2 as wire
 from efaas.errors import InputError
+from efaas.journal import DirectoryJournal
+from efaas.journal.remote import GatewayUnavailable
 
 
 def test_completed_jobs_are_returned_again_and_not_charged_again(world):
@@ -138,3 +145,33 @@ def test_the_log_stays_bounded(world):
             assert (await world.describe()).sessions[0].jobs_done == 120
 
     asyncio.run(scenario())
+
+
+def test_a_server_waits_for_the_gateway_that_keeps_its_log_and_reads_all_of_it_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    log = DirectoryJournal(tmp_path / "log")
+    log.append({"clock_s": 5.0, "sessions": {"team/loop": [7, 4, "uid"]}})
+    log.close()
+    away = [GatewayUnavailable("it is away"), GatewayUnavailable("it is away")]
+    opened: list[DirectoryJournal] = []
+
+    def open_when_it_is_back(folder: Path, kind: str, name: str, lease_epoch: int | None) -> DirectoryJournal:
+        assert (kind, name, lease_epoch) == ("device", "manila", None)
+        if away:
+            raise away.pop()
+        opened.append(DirectoryJournal(folder))
+        return opened[-1]
+
+    monkeypatch.setattr(device_server, "open_journal", open_when_it_is_back)
+    monkeypatch.setattr(device_server, "_GATEWAY_AGAIN_S", 0.001)
+    device = QPUDevice.model_validate(
+        {"metadata": {"name": "manila"}, "spec": {"model": {"snapshot": "manila-5"}}}
+    )
+    options = Options(tmp_path / "device.yaml", tmp_path)
+    ledger = asyncio.run(device_server._read_log(options, device, ServerLimits()))
+    try:
+        assert not away
+        assert ledger.state.sessions["team/loop"].lease_epoch == 4
+    finally:
+        ledger.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
+from efaas_operator.services.servers import QpuServers
 from efaas_qpu.authentication import OpenDoor
 from efaas_qpu.listening import certificate
 from efaas_qpu.serve import Options, authenticator_for
@@ -25,7 +27,8 @@ from efaas.runner.connecting import trust_in
 from efaas.runner.environment import QpuTarget
 from tests.support.cluster import free_port
 
-NAME = "qpu-manila.efaas-system.svc"
+SYSTEM = "efaas-system"
+NAME = f"qpu-manila.{SYSTEM}.svc"
 START_S = 30.0
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
 
@@ -81,6 +84,20 @@ class Serving:
         return QpuConnection(self.endpoint, identity, patience_s=patience_s)
 
 
+async def as_operator(serving: Serving, folder: Path) -> wire.DeviceState:
+    """What the operator is told: it dials an address, and the certificate has another name."""
+    token = folder / "token"
+    token.write_text("any")
+    address, _, port = serving.endpoint.rpartition(":")
+    servers = QpuServers(
+        token, serving.authority.ca_file, lambda device: f"qpu-{device}.{SYSTEM}.svc", int(port)
+    )
+    try:
+        return await servers.describe("manila", address, ["team/loop"])
+    finally:
+        await servers.close()
+
+
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[Serving]:
     serving = Serving(tmp_path)
@@ -115,6 +132,9 @@ def test_streams_are_tls_and_certificates_are_renewed_in_place(serving: Serving,
         assert describer.ask({"manila": serving.endpoint})["manila"].view.qubits == 5
     finally:
         describer.close()
+
+    told = asyncio.run(as_operator(serving, tmp_path))
+    assert (told.device, told.charges[0].session) == ("manila", "team/loop")
 
     other = Authority(tmp_path / "other")
     for wrong in (None, Trust(other.ca_file, NAME), Trust(serving.authority.ca_file, "elsewhere.example")):
