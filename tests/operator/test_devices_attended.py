@@ -222,3 +222,31 @@ def test_sessions_leave_a_device_that_is_drained_or_forced_to_go(world: Operatin
     until("the session gone", lambda: world.api.find(path) is None)
     remove(world, "two")
     remove(world, "three")
+
+
+def test_sessions_of_a_silent_node_go_elsewhere_and_its_device_comes_back_with_it(world: Operating):
+    world.add_device("lost", slots=1)
+    where = world.wait_for_device("lost")["status"]["node"]
+    world.submit("physics", "steady", world.light(evaluations=10_000, think_s=0.2))
+    world.wait_for_state("physics", "steady", "Running")
+    world.add_device("safe", slots=1)
+    world.wait_for_device("safe")
+    path = "/apis/efaas.dev/v1alpha1/namespaces/physics/vqasessions/steady"
+    runner = world.api.get(path)["status"]["runner"]
+    world.kubelet.silence(where)
+
+    def elsewhere() -> Any:
+        status = world.api.get(path)["status"]
+        return status if (status.get("device"), status["state"]) == ("safe", "Running") else None
+
+    status = wait_until("the session elsewhere", elsewhere, within_s=90)
+    assert status["runner"]["leaseEpoch"] > runner["leaseEpoch"]
+    lost = wait_for_reason(world, "lost", "NodeLost")
+    assert lost["status"]["state"] == "Down"
+    assert f"node {where}" in condition(lost)["message"]
+    world.kubelet.restore(where)
+    world.wait_for_device("lost")
+    world.api.delete(path)
+    until("the session gone", lambda: world.api.find(path) is None)
+    remove(world, "lost")
+    remove(world, "safe")
