@@ -201,6 +201,12 @@ def converged_s(walked: Sequence[Walked], exact: float, tolerance: float) -> flo
     return since
 
 
+def final_energy(walked: Sequence[Walked]) -> float:
+    """Mean energy of the last tenth of the points: where a session ends, less the jitter of single steps."""
+    last = walked[-max(1, len(walked) // 10) :]
+    return sum(step.energy for step in last) / len(last)
+
+
 # --- over the runs of a benchmark -----------------------------------------------------------------------
 
 
@@ -382,8 +388,8 @@ def _write(
                     "converged_s": None if moment is None else moment - job["opens_s"],
                     "iterations_done": len(steps) - 1,
                     "complete": job["asked"] is None or len(steps) - 1 >= job["asked"],
-                    "final_error": steps[-1].energy - problem.exact,
-                    "final_relative_error": (steps[-1].energy - problem.exact) / problem.width,
+                    "final_error": final_energy(steps) - problem.exact,
+                    "final_relative_error": (final_energy(steps) - problem.exact) / problem.width,
                 }
             )
     folder = out / "data" / FOLDER

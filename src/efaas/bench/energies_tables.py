@@ -41,7 +41,7 @@ CONVERGENCE = _schema(
         ("converged_s", _REAL, "from the first parameters; null: does not stay within the tolerance"),
         ("iterations_done", _WHOLE, ""),
         ("complete", _FLAG, "all iterations asked for were done by the horizon"),
-        ("final_error", _REAL, "of the last point, in the problem's unit"),
+        ("final_error", _REAL, "mean over the last tenth of the points, in the problem's unit"),
         ("final_relative_error", _REAL, "the same ÷ width of the spectrum"),
     ],
 )

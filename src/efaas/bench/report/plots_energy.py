@@ -44,7 +44,8 @@ def convergence(out: Path, theme: Theme) -> Any:
         title="Energy",
         ylim=(0, None),
     )
-    left.legend(loc="upper right", fontsize=8.5)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
     names = []
     for place, policy in enumerate([policy for policy in _POLICIES if policy in curves]):
         rows = [
@@ -129,7 +130,17 @@ def penalties(out: Path, theme: Theme) -> Any:
             if row["policy"] == policy and row["tolerance"] == TOLERANCE and row["complete"]:
                 by_seed.setdefault(row["seed"], []).append(100 * row["final_relative_error"])
         mean = fig.Mean.of([float(np.mean(values)) for values in by_seed.values()])
-        if mean is not None:
+        if mean is None:
+            right.annotate(
+                "no session ended in time",
+                (0.5, place),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                ha="center",
+                fontsize=8.5,
+                color=theme.quiet,
+            )
+        else:
             right.errorbar(
                 mean.value,
                 place,
