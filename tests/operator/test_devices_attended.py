@@ -23,7 +23,8 @@ PODS = f"/api/v1/namespaces/{SYSTEM}/pods"
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operating]:
     with Operating(tmp_path_factory.mktemp("devices"), nodes=2, gateway=False) as world:
         # One replica, which on a crowded machine must not lose its Lease.
-        world.start_operator(election={"duration": "60s", "renew": "2s"})
+        pace = {"fullPass": "15s", "progressInterval": "2s", "positionInterval": "1s"}
+        world.start_operator(election={"duration": "60s", "renew": "2s"}, pace=pace)
         yield world
 
 

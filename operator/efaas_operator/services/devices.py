@@ -76,6 +76,8 @@ class Heard:
     written_s: float = 0.0
     """Monotonic seconds of the last write of its status."""
     passed_on: str = ""
+    leaving: str = ""
+    """Why sessions were told to leave it."""
     told: str = ""
     """Reason of the trouble that its story has told."""
 
@@ -147,6 +149,7 @@ class Devices:
             )
         deleting = bool(metadata.get("deletionTimestamp"))
         there = self._sessions_on(name)
+        self._wish_away(device, heard, there)
         if deleting and not there:
             await self._let_go(device)
             return None
@@ -176,6 +179,14 @@ class Devices:
             await self._nodes.keep(site.node, device)
         await self._narrate(device, heard, trouble)
         return min(again_s or _SLOW_LOOK_S, _POLL_S if deleting or trouble is not None else _SLOW_LOOK_S)
+
+    def _wish_away(self, device: Mapping[str, Any], heard: Heard, there: list[str]) -> None:
+        """Have sessions looked at as soon as they are to leave; `leaving` tells them why."""
+        reason = why_leave(device)
+        if reason and reason != heard.leaving and self._session_queue is not None:
+            for key in there:
+                self._session_queue.add(key)
+        heard.leaving = reason
 
     def _site(self, name: str) -> Site:
         made_s, sites = self._sites
