@@ -172,7 +172,10 @@ class FaultProxy:
             return refusal
         if self._happens("slow"):
             await asyncio.sleep(self._chance.uniform(0, self.rates.slow_s))
-        body = await request.read()
+        try:
+            body = await request.read()
+        except ConnectionResetError:
+            return web.Response(status=499)  # its client is gone: killed, or tired of waiting
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         headers.pop("Accept-Encoding", None)
         self.requests[request.method if not watch else "WATCH", resource_of(request.path)] += 1

@@ -39,7 +39,8 @@ def build_session_figures(
     result = result or {}
     figures: Document = {"runner": _runner(record, pod)}
     usage = {
-        "shots": max(record.shots, result.get("shots", 0)),
+        # What devices charged; the runner's own word only where no device was ever heard of.
+        "shots": record.shots or result.get("shots", 0),
         "qpuMilliseconds": round(record.qpu_s * 1000),
         "cpuMilliseconds": round(cpu_s * 1000),
     }

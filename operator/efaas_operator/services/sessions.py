@@ -33,6 +33,7 @@ from efaas.core.session.messages import (
     Granted,
     Refused,
     ReleaseRunner,
+    Reported,
     RunnerFenced,
     StopRunner,
 )
@@ -322,6 +323,7 @@ class SessionService:
                 case CloseOnDevices():
                     if not life.closed:
                         if record.epoch == 0 or await self._devices.close_session(key):
+                            self._hear_charges(key, life)
                             await self._finish(key, life)
                         else:
                             again_s = self._repair_s
@@ -339,9 +341,11 @@ class SessionService:
             return None
         if not self._statuses.holds_record(session, life.kept):
             # The epoch must survive this process before a pod has it; who may go first writes first.
-            wait_s = await self._write(key, life, urgent=key in self._admission.granted)
-            if wait_s is not None:
-                return wait_s
+            granted = key in self._admission.granted
+            wait_s = await self._write(key, life, urgent=granted)
+            if wait_s is not None or not granted:
+                # Of many that come at once each is told where it stands before pods are made for any.
+                return wait_s or 0.01
             session = self._world.sessions.get(key) or session
         await self._hold(session)
         try:
@@ -406,6 +410,16 @@ class SessionService:
             elif epoch < record.epoch - 1:
                 await self._runners.force_away(pod)  # its log is old news
             self._runners.forget(pod)
+
+    def _hear_charges(self, key: str, life: Life) -> None:
+        """Tell the machine what devices said when they closed the session: nothing is charged after that."""
+        charged = self._devices.charged(key)
+        if charged is not None:
+            record, now_s = life.kept.record, self._clock()
+            life.machine.handle(
+                Reported(now_s, record.iterations, charged.shots, charged.qpu_s, charged.last_job_s)
+            )
+            self._charge(key, life, now_s)
 
     async def _finish(self, key: str, life: Life) -> None:
         """All is said on the devices: write how it ended, then let go of the object."""
