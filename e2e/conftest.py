@@ -56,7 +56,8 @@ def kubectl(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bound each test, without the cluster's making, which the first one's set-up is."""
+    """Bound each test, without the cluster's making, which the first one's set-up is; the end comes last."""
+    items.sort(key=lambda item: item.path.name == "test_uninstallation.py")
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(_LONGEST_TEST_S, func_only=True))
