@@ -27,7 +27,7 @@ def test_nothing_is_lost_and_nothing_is_done_twice(tmp_path: Path, capsys: pytes
         run.run()
         found = violations(run, tmp_path)
         assert not found, "\n".join([*found, *story, *[each.tail(20) for each in world.operators[-2:]]])
-    assert run.done["kill of the operator"] == 2
+    assert run.done["kill of the operator"] == 1
     assert sum(world.proxy.faults.values()) > 10, world.proxy.faults
 
 

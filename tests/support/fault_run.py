@@ -49,14 +49,14 @@ class Plan:
         within_s: in which everything must be over, from the last submission.
     """
 
-    sessions: int = 16
+    sessions: int = 12
     seed: int = 1
     submit_s: float = 6.0
     real: int = 1
-    kills: int = 2
+    kills: int = 1
     losses: int = 1
     silence_s: float = 12.0
-    accidents: int = 4
+    accidents: int = 3
     rates: Rates = field(default_factory=Rates)
     within_s: float = 90.0
 
