@@ -10,12 +10,14 @@ declare -A target=([operator]=260 [scheduler]=260 [gateway]=320 [qpu]=600 [runne
 images=("$@")
 [ ${#images[@]} -gt 0 ] || images=(operator scheduler gateway qpu runner)
 arguments=(--build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)")
+# An image is one manifest then, which kind can load.
+[ "$engine" != docker ] || arguments+=(--provenance=false)
 [ -z "${EFAAS_BASE_IMAGE:-}" ] || arguments+=(--build-arg "BASE=$EFAAS_BASE_IMAGE")
 [ -z "${EFAAS_VERSION:-}" ] || arguments+=(--build-arg "VERSION=$EFAAS_VERSION")
 too_large=0
 rows=""
 for image in "${images[@]}"; do
-  DOCKER_BUILDKIT=1 "$engine" build --quiet --provenance=false --file images/Dockerfile --target "$image" \
+  DOCKER_BUILDKIT=1 "$engine" build --quiet --file images/Dockerfile --target "$image" \
     --tag "$registry-$image:$tag" "${arguments[@]}" . >/dev/null
   size=$(("$("$engine" image inspect --format '{{.Size}}' "$registry-$image:$tag")" / 1000000))
   verdict=reached
