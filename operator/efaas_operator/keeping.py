@@ -57,9 +57,18 @@ def kept_from_text(text: str) -> Kept:
         ) from None
 
 
-_FIRST = dataclasses.asdict(SessionRecord())
+_RUNNER_FIELDS = tuple(each.name for each in dataclasses.fields(Runner))
+_FIRST = {each.name: getattr(SessionRecord(), each.name) for each in dataclasses.fields(SessionRecord)}
 
 
 def _changed(record: SessionRecord) -> dict[str, object]:
-    values = dataclasses.asdict(record)
-    return {name: value for name, value in values.items() if value != _FIRST[name]}
+    # Written for every look at every session: `dataclasses.asdict` took a fifth of the operator's time.
+    values: dict[str, object] = {}
+    for name, first in _FIRST.items():
+        value = getattr(record, name)
+        if value != first:
+            values[name] = value
+    runner = record.runner
+    if runner is not None:
+        values["runner"] = {name: getattr(runner, name) for name in _RUNNER_FIELDS}
+    return values

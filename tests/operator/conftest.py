@@ -56,7 +56,7 @@ class Played:
             "images": {"runner": "efaas/runner:1", "qpu": "efaas/qpu:1"},
             "listen": "127.0.0.1:0",
             "attendDevices": False,
-            "election": {"lease": f"lease-{self.namespace}", "duration": "1500ms", "renew": "500ms"},
+            "election": {"lease": f"lease-{self.namespace}", "duration": "4s", "renew": "500ms"},
             "pace": pace,
             **changes,
         }

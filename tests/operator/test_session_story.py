@@ -10,7 +10,7 @@ from tests.operator.conftest import RESULT, Played, container
 from tests.support import objects
 from tests.support.cluster import Process, wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 
 def conditions(status):

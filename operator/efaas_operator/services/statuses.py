@@ -166,6 +166,17 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> Document:
     return change
 
 
-def _words(status: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    conditions = status.get("conditions") or ()
-    return [(each["type"], each["status"], each["reason"]) for each in conditions]
+_COUNTING = frozenset({"WaitingForSlot", "WaitingForFairShare", "NoDeviceReady"})
+"""Reasons whose sentences change with every release and every report of a device."""
+
+
+def _words(status: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            each["type"],
+            each["status"],
+            each["reason"],
+            "" if each["reason"] in _COUNTING else each.get("message", ""),
+        )
+        for each in status.get("conditions") or ()
+    ]
