@@ -13,6 +13,9 @@ export const timeAxis = (axis) => axis(undefined, undefined, {
   values: (_, splits, __, ___, step) => splits.map((at) => (step >= 86400 ? days : step >= 60 ? minutes : moments)(new Date(at * 1000))),
 });
 
+// Ticks of durations at whole seconds, minutes, hours and days.
+export const durations = { incrs: [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 864000] };
+
 export const countAxis = (axis, label) => axis(label, undefined, { size: 30, space: 60 });
 
 const axis = (label, values, more = {}) => ({

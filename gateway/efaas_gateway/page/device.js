@@ -1,7 +1,7 @@
 // One device: how it ages, its calibrations, what runs on it.
 
 import { get } from "./api.js";
-import { Chart, legend, line, timeAxis } from "./charts.js";
+import { Chart, durations, legend, line, timeAxis } from "./charts.js";
 import { badge, clock, freshness, h, meter, percent, put, seconds, shortSeconds, whole } from "./dom.js";
 import { eventItem } from "./overview.js";
 
@@ -88,5 +88,9 @@ export class Device {
 }
 
 function plot(axis, label, say, series) {
-  return { scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.08, say === whole ? 2 : 1e-9)] } }, axes: [timeAxis(axis), axis(label || undefined, say, { size: 62, ...(say === whole ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] } : {}) })], series: [{}, ...series] };
+  // Errors change by little: their axis shows where they are, all others begin at nothing.
+  const pad = (low, high) => Math.max(0.25 * (high - low), 0.02 * high, 1e-9);
+  const range = say === whole ? (_, low, high) => [0, Math.max(high * 1.08, 2)] : say === shortSeconds ? (_, low, high) => [0, Math.max(high * 1.08, 1e-9)] : (_, low, high) => [Math.max(0, low - pad(low, high)), high + pad(low, high)];
+  const ticks = say === whole ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] } : say === shortSeconds ? durations : {};
+  return { scales: { y: { range } }, axes: [timeAxis(axis), axis(label || undefined, say, { size: 62, ...ticks })], series: [{}, ...series] };
 }

@@ -1,7 +1,7 @@
 // One session: live convergence, where the time of each iteration goes, moves, usage and limits, cancel.
 
 import { download, get, post } from "./api.js";
-import { Chart, bars, countAxis, dataTable, legend, line } from "./charts.js";
+import { Chart, bars, countAxis, dataTable, durations, legend, line } from "./charts.js";
 import { announce, badge, color, h, isEnded, meter, number, put, seconds, shortSeconds, small, whole } from "./dom.js";
 import { eventItem, shownName } from "./overview.js";
 
@@ -204,5 +204,5 @@ function timeToNextShot(axis) {
 }
 
 function timeline(axis, context) {
-  return { scales: { x: { time: false }, y: { range: () => [0, Math.max(context.top(), 1e-6)] } }, axes: [countAxis(axis, "evaluation"), axis(undefined, shortSeconds, { size: 60 })], series: [{}, ...[...PARTS].reverse().map(([, key, label]) => bars(label, key))] };
+  return { scales: { x: { time: false }, y: { range: () => [0, Math.max(context.top(), 1e-6)] } }, axes: [countAxis(axis, "evaluation"), axis(undefined, shortSeconds, { size: 60, ...durations })], series: [{}, ...[...PARTS].reverse().map(([, key, label]) => bars(label, key))] };
 }

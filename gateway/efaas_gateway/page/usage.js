@@ -1,7 +1,7 @@
 // Usage: what each tenant had of what it deserves, and what was charged to whom.
 
 import { download, get } from "./api.js";
-import { Chart, legend, line, timeAxis } from "./charts.js";
+import { Chart, durations, legend, line, timeAxis } from "./charts.js";
 import { h, percent, put, seconds, shortSeconds, whole } from "./dom.js";
 
 const SPANS = { "1 hour": 3600, "1 day": 86400, "7 days": 604800, "30 days": 2592000, "all time": 0 };
@@ -13,12 +13,12 @@ export class Usage {
   constructor(known) {
     this.known = known;
     this.by = "tenant";
-    this.span = h("select", { "aria-label": "Time", onchange: () => this.load() }, Object.keys(SPANS).map((name) => h("option", { selected: name === "1 day" }, name)));
+    this.span = h("select", { "aria-label": "Time", onchange: () => { this.chosen = true; this.load(); } }, Object.keys(SPANS).map((name) => h("option", { selected: name === "1 day" }, name)));
     this.choice = h("select", { "aria-label": "Summed by", onchange: () => { this.by = this.choice.value; this.load(); } }, ["tenant", "session", "device"].map((name) => h("option", { value: name }, `by ${name}`)));
     this.shares = h("div");
     this.note = h("p", { class: "soft" });
     this.names = [];
-    this.chart = new Chart("QPU time used over time, by tenant", 220, (axis, context) => ({ scales: { x: { range: () => context.range() }, y: { range: (_, low, high) => [0, Math.max(high * 1.08, 1e-9)] } }, axes: [timeAxis(axis), axis(undefined, shortSeconds, { size: 62 })], series: [{}, ...this.names.map((name, index) => line(name, `--s${1 + (index % 6)}`, { points: { show: true, size: 4 } }))] }));
+    this.chart = new Chart("QPU time used over time, by tenant", 220, (axis, context) => ({ scales: { x: { range: () => context.range() }, y: { range: (_, low, high) => [0, Math.max(high * 1.08, 1e-9)] } }, axes: [timeAxis(axis), axis(undefined, shortSeconds, { size: 62, ...durations })], series: [{}, ...this.names.map((name, index) => line(name, `--s${1 + (index % 6)}`, { points: { show: true, size: 4 } }))] }));
     this.keys = h("div");
     this.table = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Usage" });
     const save = (format) => h("button", { type: "button", onclick: () => download(`/usage?${this.query()}&format=${format}`, `usage-by-${this.by}.${format}`) }, format === "csv" ? "CSV" : "Parquet");
@@ -44,6 +44,13 @@ export class Usage {
     const span = SPANS[this.span.value];
     const step = Math.max(1, Math.ceil((span || 2592000) / STEPS));
     const [shares, sums, steps] = await Promise.all([get("/shares"), get(`/usage?${this.query()}`), get(`/usage?${this.query().replace(/by=\w+/, "by=tenant")}&bucket_s=${step}`)]);
+    const oldest = Math.min(...steps.items.map((row) => row.at));
+    if (!this.chosen && this.span.value === "1 day" && oldest > Date.now() / 1000 - 3600) {
+      // Everything is new: a day would show it as one point.
+      this.chosen = true;
+      this.span.value = "1 hour";
+      return this.load();
+    }
     this.known.usage = { shares, sums: sums.items, steps: steps.items };
     this.draw(this.known.usage);
     clearTimeout(this.timer);
