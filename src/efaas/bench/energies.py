@@ -32,7 +32,8 @@ points and b measurement bases the shots of a pair are t_qpu_s / (2·b·r). A mo
 fewer shots a basis than a chain with 2; giving both 4096 would make an iteration of the one last ten times
 as long.
 
-**Speculation.** In Exact mode nothing changes but times. In Tolerant mode (`ahead` in an iteration of
+**Speculation.** Exact changes nothing but times, and is for methods whose next points can be enumerated: it
+is shown with Nelder-Mead, against others with Nelder-Mead. In Tolerant mode (`ahead` in an iteration of
 `efaas-tolerant`) the next points are chosen by the running estimate of the first half of the shots, by the
 very code of the runner (`efaas.runner.foresight`), and stand if the whole result is within its tolerance.
 
@@ -53,7 +54,7 @@ from typing import Any
 import numpy as np
 
 from efaas.bench import records
-from efaas.bench.energies_problems import BenchProblem, problem_of
+from efaas.bench.energies_problems import NELDER_MEAD, SPSA, BenchProblem, problem_of
 from efaas.bench.energies_source import EnergyCache, EnergySource
 from efaas.bench.energies_surrogate import AER_QUBITS, SurrogateSource, sample
 from efaas.bench.energies_tables import AGES, CONVERGENCE, TRAJECTORIES
@@ -69,6 +70,14 @@ TOLERANCE = 0.05
 SHOT_S = 1 / 16 / 256
 """Device time of a shot, as in the simulator: cells of 256 shots take 1/16 s."""
 POLICIES = ("efaas", *records.SPECULATION, *records.RIVALS, "bound-zero-wait")
+METHODS = {
+    "efaas-exact": (NELDER_MEAD,),
+    "efaas": (SPSA, NELDER_MEAD),
+    "sr": (SPSA, NELDER_MEAD),
+    "bound-zero-wait": (SPSA, NELDER_MEAD),
+}
+"""Optimizers by policy, SPSA where none is named: Exact speculation is for methods whose next points can be
+enumerated, so it is shown with Nelder-Mead, against others with Nelder-Mead."""
 EXPERIMENTS = {"headline": "iterations=100,t_net_s=0.05", "drift": None, "workload": None}
 """Experiments that get energies where their iterations are kept, and the cell that is meant; None: all."""
 FOLDER = "energies"
@@ -126,6 +135,7 @@ def walk(
     iterations: Sequence[Iterated],
     *,
     t_qpu_s: float = 2.0,
+    method: str = SPSA,
 ) -> list[Walked]:
     """The trajectory of a session through its recorded iterations.
 
@@ -137,6 +147,7 @@ def walk(
         opens_s: moment of the first parameters.
         iterations: in order.
         t_qpu_s: mean device time of an iteration, which its shots take.
+        method: optimizer, one of `efaas.bench.energies_problems.METHODS`.
 
     Returns:
         One entry for each iteration and one for the point after the last.
@@ -147,15 +158,18 @@ def walk(
     from efaas.runner.foresight import Estimate, Foresight
 
     own_seed = session_seed(seed, session)
-    optimizer: Any = problem.optimizer(own_seed)
+    optimizer: Any = problem.optimizer(own_seed, method)
     foresight = Foresight(optimizer)
-    shots = max(16, round(t_qpu_s / (2 * source.bases(problem.circuit) * SHOT_S)))
+    bases = source.bases(problem.circuit)
     walked: list[Walked] = []
     known_s = opens_s
     where: dict[str, Any] = {}
     for number, iteration in enumerate(iterations):
+        if optimizer.finished is not None:
+            break
         asked = optimizer.ask()
         centre = optimizer.point
+        shots = max(16, round(t_qpu_s / (len(asked.points) * bases * SHOT_S)))
         where = _where(seed, iteration)
         answer = source.ask(
             problem.circuit,
@@ -175,7 +189,8 @@ def walk(
             estimate = Estimate(running, shots // 2)
             estimate = estimate if estimate.accepts(told) else None
         foresight.take(told, estimate)
-        value, error = float(told.values.mean()), float(np.sqrt((told.std_errors**2).mean() / 2))
+        count = len(told.values)
+        value, error = float(told.values.mean()), float(np.sqrt((told.std_errors**2).sum()) / count)
         walked.append(Walked(known_s, where.get("age_s"), value, error, float(answer["energy"])))
         known_s = iteration.told_s
     if iterations:
@@ -268,6 +283,7 @@ def compute(
                     job["opens_s"],
                     job["iterations"],
                     t_qpu_s=job["t_qpu_s"],
+                    method=job["method"],
                 )
                 found.append((job, steps))
                 done += 1
@@ -285,7 +301,7 @@ def compute(
         for source in sources:
             source.close()
         kept.close()
-    walked.sort(key=lambda pair: (pair[0]["run"], pair[0]["session"]))
+    walked.sort(key=lambda pair: (pair[0]["method"], pair[0]["run"], pair[0]["session"]))
     _write(out, walked, ages)
     return True
 
@@ -316,7 +332,7 @@ def _jobs(out: Path, experiment: str, cell: str | None) -> Iterable[dict[str, An
             continue
         problem = problem_of(session["circuit"], session["qubits"], session["session"])
         frozen, tolerant = not run["calibrated"], run["policy"] == "efaas-tolerant"
-        yield {
+        job = {
             "run": session["run"],
             "experiment": experiment,
             "cell": run["cell"],
@@ -337,6 +353,9 @@ def _jobs(out: Path, experiment: str, cell: str | None) -> Iterable[dict[str, An
                 for row in sorted(recorded, key=lambda row: row["evaluation"])
             ],
         }
+        methods = METHODS.get(run["policy"], (SPSA,))
+        for method in methods if experiment == "headline" else (SPSA,) if SPSA in methods else ():
+            yield {**job, "method": method}
 
 
 def _age_rows(source: EnergySource, seeds: Sequence[int]) -> Iterable[dict[str, Any]]:
@@ -369,6 +388,7 @@ def _write(
                 {
                     "run": job["run"],
                     "session": job["session"],
+                    "optimizer": job["method"],
                     "evaluation": number,
                     "known_s": step.known_s - job["opens_s"],
                     "age_s": step.age_s,
@@ -383,11 +403,12 @@ def _write(
             convergence.append(
                 {
                     **same,
+                    "optimizer": job["method"],
                     "problem": problem.name,
                     "tolerance": tolerance,
                     "converged_s": None if moment is None else moment - job["opens_s"],
-                    "iterations_done": len(steps) - 1,
-                    "complete": job["asked"] is None or len(steps) - 1 >= job["asked"],
+                    "iterations_done": len(job["iterations"]),
+                    "complete": job["asked"] is None or len(job["iterations"]) >= job["asked"],
                     "final_error": final_energy(steps) - problem.exact,
                     "final_relative_error": (final_energy(steps) - problem.exact) / problem.width,
                 }

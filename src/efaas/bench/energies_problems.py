@@ -21,6 +21,9 @@ from efaas.bench.energies_source import Circuit
 from efaas.problems import build_hamiltonian, exact_ground_energy
 from efaas.problems.hamiltonian import Hamiltonian
 
+SPSA, NELDER_MEAD = METHODS = ("spsa", "nelder-mead")
+"""Optimizers of the benchmark: the paper's, and the one that Exact speculation is for."""
+
 
 @dataclass(frozen=True)
 class BenchProblem:
@@ -40,10 +43,13 @@ class BenchProblem:
         """First point of a session, shape (parameters,), radians."""
         return np.random.default_rng(seed).uniform(-np.pi, np.pi, self.parameters)
 
-    def optimizer(self, seed: int) -> Any:
-        """A fresh optimizer at the first point."""
+    def optimizer(self, seed: int, method: str = SPSA) -> Any:
+        """A fresh optimizer, one of `METHODS`, at the first point."""
         from efaas.optimizers.factory import make_optimizer
 
+        if method == NELDER_MEAD:
+            simplex = api.NelderMead(step_size=Decimal("0.8"))
+            return make_optimizer(api.Optimizer(nelder_mead=simplex), self.initial(seed), seed)
         spsa = api.Spsa(learning_rate=Decimal(str(self.learning_rate)), perturbation=Decimal("0.2"))
         return make_optimizer(api.Optimizer(spsa=spsa), self.initial(seed), seed)
 

@@ -17,6 +17,7 @@ TRAJECTORIES = _schema(
     [
         ("run", _TEXT, "as in the experiment's tables"),
         ("session", _TEXT, ""),
+        ("optimizer", _TEXT, "spsa or nelder-mead"),
         ("evaluation", _WHOLE, "iteration that measured around this point; one more for the last point"),
         ("known_s", _REAL, "from the session's first parameters to the moment the optimizer stood here"),
         ("age_s", _REAL, "of the calibration, the middle of its cell; null: frozen device"),
@@ -36,6 +37,7 @@ CONVERGENCE = _schema(
         ("policy", _TEXT, ""),
         ("seed", _WHOLE, ""),
         ("session", _TEXT, ""),
+        ("optimizer", _TEXT, "spsa or nelder-mead"),
         ("problem", _TEXT, ""),
         ("tolerance", _REAL, "share of the spectrum's width"),
         ("converged_s", _REAL, "from the first parameters; null: does not stay within the tolerance"),

@@ -24,7 +24,9 @@ class Table:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     prose: tuple[int, ...] = ()
-    """Columns that hold sentences."""
+    """Columns that hold words."""
+    note: int | None = None
+    """Column that a page shows below the first one, as it has no room for sentences beside numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def targets_table(targets: Sequence[records.Target]) -> Table:
             )
         )
     head = ("claim", "measured", "target", "verdict", "the paper", "n", "remark")
-    return Table(head, tuple(rows), prose=(0, 4, 6))
+    return Table(head, tuple(rows), prose=(0, 3, 4, 6), note=6)
 
 
 def _targets(targets: Sequence[records.Target]) -> Section | None:
@@ -225,37 +227,39 @@ def _convergence(out: Path) -> Section | None:
     rows = energy_table(out, "convergence")
     if not rows:
         return None
+    tolerances = sorted({row["tolerance"] for row in rows})
     table = []
-    keys = sorted(
-        {(row["experiment"], row["tolerance"]) for row in rows}, key=lambda key: (key[0] != "headline", key)
-    )
-    for experiment, tolerance in keys:
-        mine = [row for row in rows if row["experiment"] == experiment and row["tolerance"] == tolerance]
+    keys = {(row["experiment"], row["optimizer"]) for row in rows}
+    for experiment, optimizer in sorted(keys, key=lambda key: (key[0] != "headline", key[1] != "spsa", key)):
+        mine = [row for row in rows if (row["experiment"], row["optimizer"]) == (experiment, optimizer)]
         for policy in fig.in_order(row["policy"] for row in mine):
-            own = [row for row in mine if row["policy"] == policy]
-            by_seed: dict[int, list[float]] = {}
-            for row in own:
-                if row["converged_s"] is not None:
-                    by_seed.setdefault(row["seed"], []).append(row["converged_s"])
-            mean = fig.Mean.of([sum(times) / len(times) for times in by_seed.values()])
-            never = sum(row["converged_s"] is None for row in own) / len(own)
-            table.append(
-                (
-                    experiment,
-                    f"{100 * tolerance:g} %",
-                    fig.name_of(policy),
-                    "–" if mean is None else mean.text(),
-                    f"{100 * never:.0f} %",
+            cells = [fig.name_of(policy), experiment, optimizer]
+            for tolerance in tolerances:
+                cells += _converged(
+                    [row for row in mine if (row["policy"], row["tolerance"]) == (policy, tolerance)]
                 )
-            )
+            table.append(tuple(cells))
     text = (
         "Time from a session's first parameters until the energy of the optimizer's point stays within a "
         "tolerance of exact diagonalisation (share of the spectrum's width), and the share of sessions "
         "that never do; means are over those that do. Energies are Aer's on the drifting device, optimizer"
         " and shots are real.",
     )
-    head = ("experiment", "tolerance", "policy", "time, s", "never")
-    return Section("Convergence", text, (Table(head, tuple(table)),), ("convergence",))
+    head: tuple[str, ...] = ("policy", "experiment", "optimizer")
+    for tolerance in tolerances:
+        head += (f"within {100 * tolerance:g} %, s", "never")
+    return Section("Convergence", text, (Table(head, tuple(table), prose=(0, 1, 2)),), ("convergence",))
+
+
+def _converged(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Mean time over seeds of the sessions that converge, and the share that never does."""
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        if row["converged_s"] is not None:
+            by_seed.setdefault(row["seed"], []).append(row["converged_s"])
+    mean = fig.Mean.of([sum(times) / len(times) for times in by_seed.values()])
+    never = sum(row["converged_s"] is None for row in rows) / max(1, len(rows))
+    return ["–" if mean is None else mean.text(), f"{100 * never:.0f} %"]
 
 
 def _drift(out: Path) -> Section | None:

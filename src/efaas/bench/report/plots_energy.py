@@ -9,6 +9,7 @@ import numpy as np
 
 from efaas.bench import live as live_run
 from efaas.bench.energies import EXPERIMENTS, TOLERANCE
+from efaas.bench.energies_problems import SPSA
 from efaas.bench.energies_targets import table
 from efaas.bench.report import figures as fig
 from efaas.bench.report.style import Theme, colour, line, marker
@@ -20,7 +21,8 @@ def convergence(out: Path, theme: Theme) -> Any:
     """Energy error against time, and the time to stay within the tolerance."""
     import matplotlib.pyplot as plt
 
-    trajectories, moments = table(out, "trajectories"), table(out, "convergence")
+    trajectories = [row for row in table(out, "trajectories") if row["optimizer"] == SPSA]
+    moments = [row for row in table(out, "convergence") if row["optimizer"] == SPSA]
     name = next((name for name in EXPERIMENTS if any(row["experiment"] == name for row in moments)), None)
     if not trajectories or name is None:
         return None

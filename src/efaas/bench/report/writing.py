@@ -152,11 +152,15 @@ def _html_table(made: doc.Table) -> str:
         prose = " prose" if place in made.prose and len(text) > 40 else ""
         return f'<{tag} class="{kind}{prose}">{html.escape(text)}</{tag}>'
 
-    head = "".join(cell(place, text, "th") for place, text in enumerate(made.head))
-    rows = "".join(
-        f"<tr{_ours(cells)}>" + "".join(cell(place, text, "td") for place, text in enumerate(cells)) + "</tr>"
-        for cells in made.rows
-    )
+    def row(cells: tuple[str, ...], tag: str) -> str:
+        shown = [cell(place, text, tag) for place, text in enumerate(cells) if place != made.note]
+        if tag == "td" and made.note is not None and cells[made.note]:
+            below = f'<div class="note">{html.escape(cells[made.note])}</div></td>'
+            shown[0] = shown[0].removesuffix("</td>") + below
+        return "".join(shown)
+
+    head = row(made.head, "th")
+    rows = "".join(f"<tr{_ours(cells)}>{row(cells, 'td')}</tr>" for cells in made.rows)
     return (
         '<div class="scroll" tabindex="0"><table><thead><tr>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table></div>"
