@@ -291,7 +291,7 @@ class SessionService:
         record = life.kept.record
         tenant = key.partition("/")[0]
         cpu_s = life.kept.cpu_before_s + life.held_s
-        if cpu_s or record.qpu_s:
+        if not life.counted and (cpu_s or record.qpu_s):
             self._admission.charge(key, cpu_s, record.qpu_s)
         if record.state in FINAL and not life.counted:
             life.counted = True
