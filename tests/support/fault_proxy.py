@@ -34,6 +34,7 @@ from aiohttp import web
 
 from tests.support.cluster import Cluster, free_port
 
+_LAST_WORDS_S = 0.25
 _WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 _HOP_BY_HOP = {"transfer-encoding", "connection", "content-length", "content-encoding", "host", "keep-alive"}
 
@@ -164,6 +165,8 @@ class FaultProxy:
                 raise
             finally:
                 await runner.cleanup()
+        # TLS connections end a moment after they are closed; a loop gone by then would leave them open.
+        await asyncio.sleep(_LAST_WORDS_S)
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         watch = request.query.get("watch") in ("1", "true")

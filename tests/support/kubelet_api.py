@@ -14,6 +14,7 @@ import aiohttp
 
 from tests.support.rest import ApiError, Document
 
+_LAST_WORDS_S = 0.25
 TROUBLE = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 """What a request ends with when nobody answers."""
 
@@ -42,6 +43,8 @@ class AsyncApi:
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
+        # TLS connections end a moment after they are closed; a loop gone by then would leave them open.
+        await asyncio.sleep(_LAST_WORDS_S)
 
     async def call(
         self,
