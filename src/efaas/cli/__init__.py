@@ -212,7 +212,9 @@ def submit(
 @click.option("--only", multiple=True, metavar="EXPERIMENT", help="Only this experiment; may be repeated.")
 @click.option("--processes", type=click.IntRange(1, 256), default=2, show_default=True)
 @click.option("--no-energies", is_flag=True, help="Simulate time only: compute no energies.")
-@click.option("--live", is_flag=True, help="Compare with real QPU servers as well.")
+@click.option("--live", is_flag=True, help="Compare real QPU servers with the simulator, and nothing else.")
+@click.option("--report", "again", is_flag=True, help="Only make the report again, from the data in --out.")
+@click.option("--table", is_flag=True, help="Only print targets and policies as Markdown, from the data.")
 @click.option("--traces", type=click.Path(path_type=Path), help="Only write synthetic queue records here.")
 def bench(
     out: Path,
@@ -223,16 +225,24 @@ def bench(
     processes: int,
     no_energies: bool,
     live: bool,
+    again: bool,
+    table: bool,
     traces: Path | None,
 ) -> None:
     """Measure all policies on identical arrivals, and write a report.
 
     The last lines printed say what was to be reached and whether it was.
     """
-    from efaas.cli.bench import BenchOptions
+    from efaas.cli.bench import BenchOptions, print_table, report_again, run_live
     from efaas.cli.bench import bench as run_bench
 
-    run_bench(BenchOptions(out, full, seeds, data, only, processes, not no_energies, live, traces=traces))
+    if table:
+        return print_table(out)
+    if again:
+        return report_again(out)
+    if live:
+        return run_live(out)
+    return run_bench(BenchOptions(out, full, seeds, data, only, processes, not no_energies, traces=traces))
 
 
 @main.command()

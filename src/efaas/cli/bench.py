@@ -33,8 +33,6 @@ class BenchOptions:
     only: tuple[str, ...] = ()
     processes: int = 2
     energies: bool = True
-    live: bool = False
-    cluster: bool = False
     traces: Path | None = None
 
 
@@ -44,10 +42,7 @@ def bench(options: BenchOptions) -> None:
     Raises:
         InputError: an experiment that does not exist, a record that cannot be read.
     """
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise InputError("the benchmark needs more: pip install 'efaas[bench,run,qpu]'") from error
+    _must_have_packages()
     if options.traces is not None:
         from efaas.bench.arrivals import write_traces
 
@@ -75,8 +70,10 @@ def bench(options: BenchOptions) -> None:
     reached = targets(out)
     if options.energies and {"headline", "drift"} & set(experiments):
         reached += _measured("energies", lambda: _energies(out))
-    if options.live or options.cluster:
-        reached += _measured("live", lambda: _live(out))
+    from efaas.bench import live
+
+    # A live comparison that was made in this folder before still stands.
+    reached += live.targets(out)
     write(out / "data" / "targets.parquet", TARGETS, [target.row() for target in reached])
     write(out / "data" / "checks.parquet", CHECKS, [check.row() for check in checks])
     facts = [*crossings(out), *growth(out)]
@@ -98,14 +95,14 @@ def bench(options: BenchOptions) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None]]:
+def _progress(begin: str = "simulating") -> Iterator[Callable[[int, int, str], None]]:
     """A bar on stderr that says what was simulated last, and how long the rest will take."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        shown = bar.add_task("simulating", total=None)
+        shown = bar.add_task(begin, total=None)
 
         def advance(done: int, total: int, what: str) -> None:
             bar.update(shown, completed=done, total=total, description=what)
@@ -114,15 +111,67 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
 
 
 def _energies(out: Path) -> list[Target]:
-    from efaas.bench.energies import targets
+    from efaas.bench import energies
+    from efaas.bench.energies_targets import targets_of
 
-    return targets(out)
+    with _progress("energies") as progress:
+        energies.compute(out, progress=lambda what, done, total: progress(done, total, what))
+    return targets_of(out)
 
 
-def _live(out: Path) -> list[Target]:
+def run_live(out: Path) -> None:
+    """Compare real QPU servers with the simulator, and put the outcome into the report of a folder.
+
+    Raises:
+        EfaasError: a server does not come up, or a job failed.
+    """
+    _must_have_packages()
     from efaas.bench import live
+    from efaas.bench.records import TARGETS, read_targets, write
 
-    return live.run(out)
+    with _progress("live") as progress:
+        reached = live.run(out, progress=lambda what, done, total: progress(done, total, what))
+    names = {target.name for target in reached}
+    targets = [target for target in read_targets(out) if target.name not in names] + reached
+    write(out / "data" / "targets.parquet", TARGETS, [target.row() for target in targets])
+    _measured("report", lambda: _report(out))
+    for target in reached:
+        click.echo(target.line() if target.reached is False else f"{target.line()}: {target.reason}")
+
+
+def report_again(out: Path) -> None:
+    """Make report.html, report.md and plots/ from the data of a folder.
+
+    Raises:
+        InputError: there are no data.
+    """
+    _must_have_data(out)
+    _report(out)
+
+
+def print_table(out: Path) -> None:
+    """Print targets and policies as Markdown.
+
+    Raises:
+        InputError: there are no data.
+    """
+    from efaas.bench.report import table
+
+    _must_have_data(out)
+    click.echo(table(out), nl=False)
+
+
+def _must_have_packages() -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise InputError("the benchmark needs more: pip install 'efaas[bench,run,qpu]'") from error
+
+
+def _must_have_data(out: Path) -> None:
+    _must_have_packages()
+    if not (out / "data").is_dir():
+        raise InputError(f"{out} holds no data; run `efaas bench --out {out}` first", place="--out")
 
 
 def _report(out: Path) -> list[Target]:
