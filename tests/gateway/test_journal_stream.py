@@ -94,15 +94,21 @@ def test_nothing_is_lost_or_doubled_when_it_is_restarted_again_and_again(
 ) -> None:
     ended = threading.Event()
 
-    def restart() -> None:
-        for _ in range(3):
-            time.sleep(0.15)
-            sqlite_gateway.stop()
-            time.sleep(0.15)
-            sqlite_gateway.start()
-        ended.set()
-
     with journal(sqlite_gateway, tmp_path / "buffer") as opened:
+
+        def written(more: int) -> None:
+            until = len(opened) + more
+            while len(opened) < until:
+                time.sleep(0.002)
+
+        def restart() -> None:
+            for _ in range(3):
+                written(20)
+                sqlite_gateway.stop()
+                written(20)
+                sqlite_gateway.start()
+            ended.set()
+
         thread = threading.Thread(target=restart)
         thread.start()
         n = 0
