@@ -146,9 +146,7 @@ def test_another_session_of_the_same_name_shares_nothing_with_the_one_before():
     known = ledger.sessions["a/1"]
     assert (known.uid, known.lease_epoch, known.shots, known.jobs_done) == ("second", 1, 100, 1)
     assert known.last_job_at_s == 5.0
-    assert ledger.uses.by["a/1", "iteration"] == (4 * 10**9, 200), (
-        "what the first used stays booked"
-    )
+    assert ledger.uses.by["a/1", "iteration"] == (4 * 10**9, 200), "what the first used stays booked"
 
 
 def test_a_log_of_an_earlier_version_is_read():
