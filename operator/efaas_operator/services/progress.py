@@ -81,7 +81,7 @@ class GatewayProgress:
                 try:
                     await self._ask(http)
                     self._say("")
-                except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
+                except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
                     self._say(f"{type(error).__name__}: {error}")
                 await asyncio.sleep(self._every_s)
 

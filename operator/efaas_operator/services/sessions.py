@@ -40,11 +40,12 @@ from efaas.core.session.messages import (
 from efaas.errors import EfaasError, InputError
 from efaas_operator import paths
 from efaas_operator.keeping import Kept, kept_from_text
-from efaas_operator.kubernetes import ApiError, Document, Forbidden, Invalid, KubernetesApi, NotFound
+from efaas_operator.kubernetes import Document, Forbidden, Invalid, KubernetesApi
 from efaas_operator.metrics import Metrics
 from efaas_operator.observing import observe, policy_of
 from efaas_operator.reading import ended, epoch_of, held_s, result_of
 from efaas_operator.services.admission import AdmissionService, created_s
+from efaas_operator.services.finalizers import Finalizers
 from efaas_operator.services.ports import DeviceService, Known, ProgressSource
 from efaas_operator.services.runners import Runners
 from efaas_operator.services.scripts import Scripts
@@ -115,6 +116,7 @@ class SessionService:
         self._api = api
         self._repair_s = repair_s
         self._world = world
+        self._finalizers = Finalizers(api, world)
         self._runners = runners
         self._admission = admission
         self._devices = devices
@@ -329,7 +331,7 @@ class SessionService:
                             again_s = self._repair_s
                 case AllowDeletion():
                     if life.closed:
-                        await self._let_go(key)
+                        await self._finalizers.let_go(key)
                 case _:
                     pass
         return again_s
@@ -347,7 +349,7 @@ class SessionService:
                 # Of many that come at once each is told where it stands before pods are made for any.
                 return wait_s or 0.01
             session = self._world.sessions.get(key) or session
-        await self._hold(session)
+        await self._finalizers.hold(session)
         try:
             await self._runners.create(session, epoch)
         except (Forbidden, Invalid) as error:
@@ -425,7 +427,7 @@ class SessionService:
         """All is said on the devices: write how it ended, then let go of the object."""
         await self._write(key, life, urgent=True)
         await self._narrate(key, life, self._clock())
-        await self._let_go(key)
+        await self._finalizers.let_go(key)
         life.closed = True
         self._scripts.forget(key)
         if life.result.get("ttns_p50_s") is not None:
@@ -476,41 +478,6 @@ class SessionService:
             reason = "Completed"
             message = f"{record.reason}: {record.message}" if record.message else record.reason
         await self._story.tell(session, f"{record.state} {record.epoch}", reason, message or reason, now_s)
-
-    async def _hold(self, session: Document) -> None:
-        """Put the finalizer on."""
-        finalizers = session["metadata"].get("finalizers") or []
-        if FINALIZER in finalizers or session["metadata"].get("deletionTimestamp"):
-            return
-        await self._set_finalizers(session, [*finalizers, FINALIZER])
-
-    async def _let_go(self, key: str) -> None:
-        """Take the finalizer off."""
-        session = self._world.sessions.get(key)
-        if session is None:
-            return
-        finalizers = session["metadata"].get("finalizers") or []
-        if FINALIZER in finalizers:
-            await self._set_finalizers(session, [each for each in finalizers if each != FINALIZER])
-
-    async def _set_finalizers(self, session: Document, finalizers: list[str]) -> None:
-        metadata = session["metadata"]
-        path = paths.session(metadata["namespace"], metadata["name"])
-        # With the version that this was read of: another finalizer that was added meanwhile is not lost.
-        body = {"metadata": {"finalizers": finalizers, "resourceVersion": metadata["resourceVersion"]}}
-        try:
-            changed = await self._api.patch(path, body)
-        except NotFound:
-            self._world.sessions.gone(session)
-            return
-        except ApiError as error:
-            if error.status == 409:
-                self._world.sessions.put(await self._api.get(path))
-            raise
-        if changed["metadata"].get("deletionTimestamp") and not finalizers:
-            self._world.sessions.gone(changed)
-        else:
-            self._world.sessions.put(changed)
 
     def _gone(self, key: str) -> None:
         life = self._lives.pop(key, None)
