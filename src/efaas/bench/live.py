@@ -2,8 +2,9 @@
 
 For each policy three QPU servers are started (Aer behind gRPC, policy from the manifest) and several
 recorded traces are played to them, one after the other: background jobs at load 0.9 and three sessions
-whose optimizer asks for what the real results tell it. The same traces go through the simulator. Mean TTNS
-of the two is put side by side, over the same iterations.
+whose optimizer asks for what the real results tell it. The same traces go through the simulator, with the
+arrivals, classical times, service times and network as they were recorded in the live run: what is compared
+is who waits for whom. Mean TTNS of the two is put side by side, over the same iterations.
 
 **Time scale.** A device second lasts `TIME_SCALES[policy]` wall seconds. What the programs themselves take
 (gRPC both ways, the pipe to Aer, Python's event loop: some 2 ms of wall time an iteration and 1 ms a slice on
@@ -117,9 +118,10 @@ def run(
                 for number in range(seeds):
                     trace = record_trace(number, shot_s, settings)
                     begun = time.perf_counter()
-                    live = LivePlay(trace, policy, servers.endpoints, problem, scale).run()
+                    play = LivePlay(trace, policy, servers.endpoints, problem, scale)
+                    live = play.run()
                     wall_s = time.perf_counter() - begun
-                    simulated = simulate(trace, policy, _ids(live))
+                    simulated = simulate(play.as_played(live), policy, _ids(live))
                     iterations += _rows(policy, trace, live, simulated)
                     comparison.append(_compared(policy, trace, live, simulated, scale, wall_s))
                     done += 1

@@ -7,16 +7,17 @@ device, everything else goes to the device with the fewest jobs, loops at home t
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from efaas.bench.energies_problems import BenchProblem
-from efaas.bench.live_trace import DEVICES, SLICE_COST_S, T_NET_S, RecordedSession, Trace
+from efaas.bench.live_trace import DEVICES, SLICE_COST_S, T_NET_S, Arrival, RecordedSession, Trace
 from efaas.client import QpuConnection, SessionIdentity
 from efaas.client.connection import QpuJob
 from efaas.core.qpu.messages import JobKind
@@ -34,6 +35,10 @@ class LiveIteration:
     device: str
     job_id: str
     ready_s: float
+    sent_s: float
+    """When it was submitted."""
+    told_s: float
+    """When the result was there."""
     ttns_s: float
     """Network, queue and the turn of the device to the job."""
     network_s: float
@@ -95,6 +100,7 @@ class LivePlay:
         # All connections are up and everything is registered before the clock starts.
         self._ready = threading.Barrier(len(trace.sessions) + 1, self._start_clock, 60.0)
         self._iterations: list[LiveIteration] = []
+        self._arrivals: list[Arrival] = []
         self._errors: list[BaseException] = []
 
     def run(self) -> list[LiveIteration]:
@@ -117,6 +123,30 @@ class LivePlay:
         if self._errors:
             raise self._errors[0]
         return sorted(self._iterations, key=lambda one: (one.session, one.evaluation))
+
+    def as_played(self, iterations: Sequence[LiveIteration]) -> Trace:
+        """The trace as it was played: actual arrivals, classical times, service times and network.
+
+        Sleeps end late and simulations stretch device time a little, more on a busy machine; these are what
+        happened to the users and the device, not what a policy decided, so the model is given them.
+        """
+        sessions = []
+        for session in self._trace.sessions:
+            mine = [one for one in iterations if one.session == session.name]
+            steps = [after.ready_s - before.told_s for before, after in itertools.pairwise(mine)]
+            back_s = sum(one.network_s for one in mine) / len(mine)
+            sessions.append(
+                replace(
+                    session,
+                    opens_s=mine[0].ready_s,
+                    steps_s=(*steps, 0.0),
+                    services_s=tuple(one.execution_s for one in mine),
+                    t_net_s=sum(one.sent_s - one.ready_s for one in mine) / len(mine) + back_s,
+                    t_back_s=back_s,
+                )
+            )
+        rest = self._trace.background[len(self._arrivals) :]
+        return replace(self._trace, background=(*self._arrivals, *rest), sessions=tuple(sessions))
 
     def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
         try:
@@ -177,7 +207,8 @@ class LivePlay:
                     self._loads.add(device, -1)
                 timing = result.timing
                 waited_s = timing.network_s + timing.wall_queue_s
-                sent_s = (submitted - self._begun) / self._scale - ready_s
+                sent_s = (submitted - self._begun) / self._scale
+                told_s = (told - self._begun) / self._scale
                 self._iterations.append(
                     LiveIteration(
                         session.name,
@@ -185,7 +216,9 @@ class LivePlay:
                         device,
                         job.id,
                         ready_s,
-                        sent_s + waited_s / self._scale + SLICE_COST_S,
+                        sent_s,
+                        told_s,
+                        sent_s - ready_s + waited_s / self._scale + SLICE_COST_S,
                         timing.network_s / self._scale,
                         timing.execution_s,
                         float(result.values[:, 0].mean()),
@@ -196,7 +229,6 @@ class LivePlay:
                 connection.acknowledge(job.id)
                 # The optimizer's own time is part of the recorded classical step.
                 cpu_s = session.steps_s[evaluation]
-                told_s = (told - self._begun) / self._scale
                 if evaluation + 1 < len(session.shots):
                     ready_s = max(told_s + cpu_s, self._until(told_s + cpu_s))
         finally:
@@ -209,6 +241,7 @@ class LivePlay:
         point = self._problem.initial(0)
         where = {device: self._connect(device, "background/jobs", 1) for device in DEVICES}
         jobs: set[QpuJob] = set()
+        played: dict[QpuJob, int] = {}
         try:
             self._ready.wait()
             for number, arrival in enumerate(self._trace.background):
@@ -218,6 +251,7 @@ class LivePlay:
                     break
                 device = self._loads.take_least()
                 connection, circuit, observable = where[device]
+                sent_s = (time.perf_counter() - self._begun) / self._scale
                 job = connection.submit(
                     circuit,
                     point[np.newaxis, :],
@@ -227,11 +261,14 @@ class LivePlay:
                     kind=JobKind.BATCH,
                 )
                 jobs.add(job)
+                played[job] = len(self._arrivals)
+                self._arrivals.append(replace(arrival, at_s=sent_s))
                 job.add_done_callback(functools.partial(self._ended, device, jobs))
             for job in tuple(jobs):
                 job.cancel()
-            for job in tuple(jobs):
-                _drain(job)
+            for job, place in played.items():
+                # What was cut short would have taken what its shots take.
+                self._arrivals[place] = replace(self._arrivals[place], service_s=_service_s(job))
         finally:
             for connection, _, _ in where.values():
                 connection.close()
@@ -241,9 +278,9 @@ class LivePlay:
         self._loads.add(device, -1)
 
 
-def _drain(job: QpuJob) -> None:
-    """Wait for the end of a cancelled job; that it was cancelled is no fault."""
+def _service_s(job: QpuJob) -> float | None:
+    """Device time that a job had, when it has ended; None if it was cancelled, which is no fault."""
     try:
-        job.result(60)
+        return job.result(60).timing.execution_s
     except (EfaasError, TimeoutError):
-        return
+        return None

@@ -52,6 +52,8 @@ class Arrival:
     at_s: float
     shots: int
     """For each of its pairs."""
+    service_s: float | None = None
+    """Device time that it had when it was played; None: what its shots take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,12 @@ class RecordedSession:
     """Of each iteration, for each of its pairs."""
     steps_s: tuple[float, ...]
     """Classical time after each iteration."""
+    services_s: tuple[float, ...] = ()
+    """Device time that each iteration had when it was played; empty: what its shots take."""
+    t_net_s: float = T_NET_S
+    """Network, one way."""
+    t_back_s: float = 0.0
+    """Network, back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +116,34 @@ def record_trace(number: int, shot_s: float, settings: TraceSettings) -> Trace:
 
 
 def job_of(
-    name: str, session: str, kind: JobKind, shots: int, pairs: int, shot_s: float, evaluation: int
+    name: str,
+    session: str,
+    kind: JobKind,
+    shots: int,
+    pairs: int,
+    shot_s: float,
+    evaluation: int,
+    service_s: float | None = None,
 ) -> Job:
-    """The job as a QPU server makes it of a submit: cells of `BLOCK_SHOTS`, the last one shorter."""
+    """The job as a QPU server makes it of a submit: cells of `BLOCK_SHOTS`, the last one shorter.
+
+    Args:
+        name: its id.
+        session: whose it is.
+        kind: what it is.
+        shots: for each pair.
+        pairs: parameter sets times measurement bases.
+        shot_s: device seconds of a shot.
+        evaluation: its number.
+        service_s: device time that it takes instead of what its shots take.
+    """
     cells = math.ceil(shots / BLOCK_SHOTS) * pairs
     return Job(
         name,
         session,
         kind,
         cells,
-        shots * pairs * shot_s / cells,
+        (shots * pairs * shot_s if service_s is None else service_s) / cells,
         shots * pairs,
         "chain",
         (0, 1, 2, 3),
@@ -141,7 +167,8 @@ class _RecordedLoop(LoopSession):
         assert self.record is not None
         name = self.ids[evaluation] if self.ids else f"{self.name}#{evaluation}"
         shots = self.record.shots[evaluation]
-        return job_of(name, self.name, JobKind.LOOP, shots, LOOP_PAIRS, self.shot_s, evaluation)
+        service_s = self.record.services_s[evaluation] if self.record.services_s else None
+        return job_of(name, self.name, JobKind.LOOP, shots, LOOP_PAIRS, self.shot_s, evaluation, service_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +184,9 @@ class _RecordedStream(BatchStream):
         return math.inf if following is None else max(0.0, following.at_s - now_s)
 
     def job(self, number: int, random: np.random.Generator) -> Job:  # noqa: ARG002
-        shots = self.arrivals[number].shots
-        return job_of(
-            f"{self.name}#{number}", self.name, JobKind.BATCH, shots, BATCH_PAIRS, self.shot_s, number
-        )
+        arrival, name = self.arrivals[number], f"{self.name}#{number}"
+        shots, service_s = arrival.shots, arrival.service_s
+        return job_of(name, self.name, JobKind.BATCH, shots, BATCH_PAIRS, self.shot_s, number, service_s)
 
 
 def simulate(trace: Trace, policy: str, ids: Mapping[str, Sequence[str]] | None = None) -> Measures:
@@ -176,7 +202,8 @@ def simulate(trace: Trace, policy: str, ids: Mapping[str, Sequence[str]] | None 
         _RecordedLoop(
             session.name,
             session.name.partition("/")[0],
-            t_net_s=T_NET_S,
+            t_net_s=session.t_net_s,
+            t_back_s=session.t_back_s,
             iterations=len(session.shots),
             opens_s=session.opens_s,
             device=DEVICES[number % len(DEVICES)],

@@ -390,9 +390,10 @@ def _live(out: Path) -> Section | None:
             )
         )
     text = (
-        "The same recorded arrivals, shots and classical times through real QPU servers, real streams and "
-        "real VQEs in scaled device time, and through the simulator. The real network is part of the live "
-        "figures only; late iterations are those whose simulation outlasted the device time it stands for.",
+        "The same traces through real QPU servers, real streams and real VQEs in scaled device time, and through "
+        "the simulator, with arrivals, classical times, service times and network as the live run had them: "
+        "what is compared is who waits for whom. Late iterations are those whose simulation outlasted the "
+        "device time it stands for.",
     )
     head = (
         "policy",
