@@ -90,9 +90,8 @@ def _intro(out: Path) -> tuple[str, ...]:
     path = out / "bench.json"
     if path.exists():
         settings = json.loads(path.read_text())
-        shown = {
-            name: value for name, value in settings.items() if isinstance(value, str | int | float | bool)
-        }
+        # Paths and numbers of processes change nothing.
+        shown = {name: settings[name] for name in ("version", "seeds", "full") if name in settings}
         if shown:
             lines.append("Settings: " + ", ".join(f"{name} {value}" for name, value in shown.items()) + ".")
     return tuple(lines)
@@ -390,9 +389,9 @@ def _live(out: Path) -> Section | None:
             )
         )
     text = (
-        "The same traces through real QPU servers, real streams and real VQEs in scaled device time, and through "
-        "the simulator, with arrivals, classical times, service times and network as the live run had them: "
-        "what is compared is who waits for whom. Late iterations are those whose simulation outlasted the "
+        "The same traces through real QPU servers, real streams and real VQEs in scaled device time, and "
+        "through the simulator, with arrivals, classical times, service times and network as the live run had "
+        "them: what is compared is who waits for whom. Late iterations are those whose simulation outlasted the "
         "device time it stands for.",
     )
     head = (
