@@ -105,10 +105,11 @@ class Operator:
                 seconds(pace.progress_interval),
                 lambda key: self.session_queue.add(key),
             )
+        self._runners = Runners(api, world, self.settings, ca_file)
         self.sessions = SessionService(
             api,
             world,
-            Runners(api, world, self.settings, ca_file),
+            self._runners,
             self.admission,
             self.devices,
             Statuses(api, world, pace, location),
@@ -219,6 +220,8 @@ class Operator:
             return
         session = session_of(pod)
         if session is not None:
+            if after is None:
+                self._runners.forget(pod)
             self.session_queue.add(session)
             return
         for owner in pod["metadata"].get("ownerReferences") or ():

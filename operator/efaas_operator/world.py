@@ -67,7 +67,7 @@ class Store:
         self.kind = kind
         self._tell = tell
         self._objects: dict[str, Document] = {}
-        self._deleted: OrderedDict[str, int] = OrderedDict()
+        self._deleted: OrderedDict[str, None] = OrderedDict()
         self.listed = False
         """Whether all of them have been listed at least once."""
 
@@ -89,7 +89,7 @@ class Store:
         """Take an object as it was at its resource version; whether it changed anything."""
         key = key_of(document)
         version, uid = version_of(document), document["metadata"].get("uid", "")
-        if version and version <= self._deleted.get(uid, -1):
+        if uid in self._deleted:
             return False
         before = self._objects.get(key)
         if before is not None and version:
@@ -105,7 +105,8 @@ class Store:
         """Take that an object was deleted; whether it was known."""
         key, uid = key_of(document), document["metadata"].get("uid", "")
         if uid:
-            self._deleted[uid] = max(version_of(document), self._deleted.get(uid, 0))
+            # A UID never comes back, whatever late news of it says.
+            self._deleted[uid] = None
             self._deleted.move_to_end(uid)
             while len(self._deleted) > _REMEMBERED_DELETIONS:
                 self._deleted.popitem(last=False)

@@ -38,6 +38,7 @@ def test_what_was_deleted_does_not_come_back_with_an_old_answer_but_its_name_may
     world.pods.put(pod("a", 5))
     world.pods.gone(pod("a", 9))
     assert not world.pods.put(pod("a", 6))
+    assert not world.pods.put(pod("a", 10)), "late news of what is gone is no news"
     assert world.pods.put(pod("a", 12, uid="another"))
     assert not world.pods.gone(pod("a", 13)), "news of the first one is no news of the second"
     assert world.pods.get("chemistry/a") is not None
