@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import threading
@@ -128,6 +129,8 @@ def measure(world: Operating, sessions: int) -> Size:
     wait(lambda: len(watching.first) == sessions, patience_s)
     first_s = max(watching.first.values(), default=began) - began
     wait(lambda: len(watching.final) == sessions, patience_s)
+    if len(watching.final) < sessions:
+        say(f"    states: {dict(Counter(world.states().values()))}")
     done_s = max(watching.final.values(), default=began) - began
     missing = 2 * sessions - len(watching.first) - len(watching.final)
     watching.close()
@@ -140,7 +143,11 @@ def measure(world: Operating, sessions: int) -> Size:
     time.sleep(2.0)
     by_resource = writes(world, audited)
     ours = Counter(
-        {name: count for name, count in by_resource.items() if name.split("/")[0] in _SESSION_RESOURCES}
+        {
+            name: count
+            for name, count in by_resource.items()
+            if re.split("[/ ]", name)[0] in _SESSION_RESOURCES
+        }
     )
     size = Size(
         sessions,
@@ -163,7 +170,7 @@ def wait(condition: Callable[[], bool], within_s: float) -> None:
     try:
         wait_until("end", condition, within_s=within_s, every_s=0.5)
     except AssertionError:
-        say("    (gave up waiting)")
+        say(f"    (gave up waiting after {within_s:.0f} s)")
 
 
 def tenant_of(world: Operating, name: str) -> str:
