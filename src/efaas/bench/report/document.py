@@ -389,11 +389,10 @@ def _live(out: Path) -> Section | None:
             )
         )
     text = (
-        "The same traces through real QPU servers, real streams and real VQEs in scaled device time, and "
-        "through the simulator, with arrivals, classical times, service times and network as the live run had "
-        "them: what is compared is who waits for whom. Late iterations are those whose simulation outlasted the "
-        "device time it stands for.",
-    )
+        "The same traces through real QPU servers, real streams and real VQEs in scaled device time, "
+        "and through the simulator, with arrivals, classical times, service times and network as the live "
+        "run had them: what is compared is who waits for whom. Late iterations are those whose "
+        "simulation outlasted the device time it stands for.",
     head = (
         "policy",
         "live TTNS, s",
