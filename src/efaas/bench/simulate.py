@@ -184,9 +184,7 @@ def _loops(
     for each in iterations:
         by_session[each.session].append(each)
     whole = [
-        after.ready_s - before.ready_s
-        for each in by_session.values()
-        for before, after in pairwise(each)
+        after.ready_s - before.ready_s for each in by_session.values() for before, after in pairwise(each)
     ]
     spans = [closed_s[spec.name] - spec.opens_s for spec in specs if spec.name in closed_s]
     return {

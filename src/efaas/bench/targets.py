@@ -98,7 +98,7 @@ def _headline(runs: Runs, cell: str) -> list[Target]:
 def _why_ttns(runs: Runs, cell: str, rival: str, least: float) -> str:
     floor = jackknife(runs.pairs(cell, "ttns_mean_s", "bound-zero-wait", rival), percent_below).value
     if floor < least:
-        return f"no policy can: without any wait it would be {floor:.3g} %, the rest is network"
+        return f"no policy can: without any wait it would be {floor:.4g} %, the rest is network"
     first_s = runs.mean(cell, rival, "ttns_first_s").value
     theirs_s = runs.mean(cell, rival, "ttns_later_s").value
     ours_s = runs.mean(cell, "efaas", "ttns_later_s").value
