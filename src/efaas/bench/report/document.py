@@ -393,6 +393,7 @@ def _live(out: Path) -> Section | None:
         "and through the simulator, with arrivals, classical times, service times and network as the live "
         "run had them: what is compared is who waits for whom. Late iterations are those whose "
         "simulation outlasted the device time it stands for.",
+    )
     head = (
         "policy",
         "live TTNS, s",
