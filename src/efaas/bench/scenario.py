@@ -78,6 +78,7 @@ def devices(scenario: Scenario, arm: Arm, seed: int) -> dict[str, QpuConfig]:
         "tau_s": scenario.tau_s * arm.tau_factor,
         "cpu_capacity": float(scenario.nodes),
         "merge_slices": True,
+        "tell_positions": False,
         "policy": arm.policy,
         **arm.settings,
     }

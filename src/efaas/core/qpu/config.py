@@ -130,6 +130,8 @@ class QpuConfig:
     merge_slices: bool = False
     """Whether slices that nothing can come between are started as one, for hosts that can carry out
     `CutSlice`: a long simulation then has an event for each run of the device, not for each slice."""
+    tell_positions: bool = True
+    """Whether submitters are told where their jobs stand (`ReportQueued`); simulations have none to tell."""
     loop_burst: int = 4
     """Jobs that a loop may submit before it waits for all their results; more shows batch work."""
     loop_gap: float = 0.02

@@ -246,6 +246,8 @@ class Dispatcher(Jobs):
 
     def _report(self) -> None:
         arrival, self.arrival = self.arrival, None
+        if not self.config.tell_positions:
+            return
         if self.waiting <= _REPORTED:
             if self.waiting and self.reordered:
                 self._report_all()
