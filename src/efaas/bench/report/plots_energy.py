@@ -111,8 +111,8 @@ def penalties(out: Path, theme: Theme) -> Any:
             )
             left.annotate(
                 f"{share:.1f}",
-                (share, place + offset),
-                xytext=(10, 0),
+                (share + 100 * (mean.half or 0.0) / whole.value, place + offset),
+                xytext=(6, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=8,
