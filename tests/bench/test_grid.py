@@ -23,6 +23,7 @@ from efaas.bench.arrivals import (
 from efaas.bench.grid import SCALE_CELL, TARGET_TABLE, Task, tasks, workload
 from efaas.bench.run import run_grid
 from efaas.bench.scenario import Scenario
+from efaas.bench.simulate import simulate
 from efaas.bench.targets import crossings, targets
 from efaas.errors import InputError
 
@@ -92,6 +93,14 @@ class TestGrid:
 
     def test_in_full_every_experiment_is_there(self) -> None:
         assert {task.experiment for task in tasks(full=True, seeds=1)} == set(records.EXPERIMENTS)
+
+    @pytest.mark.parametrize("experiment", sorted(set(records.EXPERIMENTS) - {"scale"}))
+    def test_every_cell_can_be_simulated(self, experiment: str) -> None:
+        for task in tasks(full=True, seeds=1, only=(experiment,)):
+            short = replace(task.scenario, warm_up_s=20.0, opening_s=10.0, horizon_s=60.0)
+            rows = simulate(experiment, task.cell, short, task.arms[0], 0)["runs"]
+            assert rows[0]["iterations_done"] > 0
+            assert rows[0]["little_gap"] < 1e-9
 
     def test_the_workload_has_28_circuits_of_three_families(self) -> None:
         circuits = workload()
