@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types imports unit bench bench-scheduler crds lock proto clean images chart kind-up kind-down e2e
+.PHONY: demo test lint types imports unit bench bench-operator bench-scheduler crds lock proto clean images chart kind-up kind-down e2e
 
 demo: $(VENV)/.installed
 	$(BIN)/efaas run examples/h2.yaml
@@ -25,6 +25,11 @@ unit: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev $(VENV)-bench/.installed
 	$(BIN)/python benchmarks/iteration.py --reference-python $(VENV)-bench/bin/python
+
+# Sessions at once up to 2,000, by the real API server's own audit log; `benchmarks/operator_load.py --faults`
+# is the long run in which everything fails.
+bench-operator: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/operator_load.py
 
 # Needs Kubernetes' server programs and kwok on PATH, and a quiet machine.
 bench-scheduler: $(VENV)/.installed-dev
