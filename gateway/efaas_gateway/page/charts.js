@@ -1,6 +1,6 @@
 // The plots, on uPlot: each has a name that is read aloud, and its last values as text beside it.
 
-import { color, h } from "./dom.js";
+import { color, h, shortSeconds } from "./dom.js";
 
 // Times of day as people here write them.
 const days = uPlot.fmtDate("{YYYY}-{MM}-{DD}");
@@ -15,6 +15,14 @@ export const timeAxis = (axis) => axis(undefined, undefined, {
 
 // Ticks of durations at whole seconds, minutes, hours and days.
 export const durations = { incrs: [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 864000] };
+
+// Durations on a logarithmic axis: lines and labels at powers of ten of seconds.
+const powersOfTen = (_, splits) => splits.map((split) => (split > 0 && Math.abs(Math.log10(split) - Math.round(Math.log10(split))) < 1e-6 ? split : null));
+
+export const decadesAxis = (axis) => {
+  const made = axis(undefined, (value) => (value >= 60 ? `${value} s` : shortSeconds(value)), { size: 60, filter: powersOfTen });
+  return { ...made, grid: { ...made.grid, filter: powersOfTen }, ticks: { ...made.ticks, filter: powersOfTen } };
+};
 
 export const countAxis = (axis, label) => axis(label, undefined, { size: 30, space: 60 });
 

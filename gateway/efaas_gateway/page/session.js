@@ -1,7 +1,7 @@
 // One session: live convergence, where the time of each iteration goes, moves, usage and limits, cancel.
 
 import { download, get, post } from "./api.js";
-import { Chart, bars, countAxis, dataTable, durations, legend, line } from "./charts.js";
+import { Chart, bars, countAxis, decadesAxis, dataTable, durations, legend, line } from "./charts.js";
 import { announce, badge, color, h, isEnded, meter, number, put, seconds, shortSeconds, small, whole } from "./dom.js";
 import { eventItem, shownName } from "./overview.js";
 
@@ -200,7 +200,7 @@ function convergence(axis, context) {
 }
 
 function timeToNextShot(axis) {
-  return { scales: { x: { time: false }, y: { distr: 3 } }, axes: [countAxis(axis, "evaluation"), axis(undefined, shortSeconds, { size: 60 })], series: [{}, line("TTNS", "--s1", { width: 0, points: { show: true, size: 4, fill: color("--s1"), stroke: color("--s1") } })] };
+  return { scales: { x: { time: false }, y: { distr: 3 } }, axes: [countAxis(axis, "evaluation"), decadesAxis(axis)], series: [{}, line("TTNS", "--s1", { width: 0, points: { show: true, size: 4, fill: color("--s1"), stroke: color("--s1") } })] };
 }
 
 function timeline(axis, context) {
