@@ -128,6 +128,10 @@ def measure(world: Operating, sessions: int) -> Size:
     patience_s = 60.0 + 0.2 * sessions
     wait(lambda: len(watching.first) == sessions, patience_s)
     first_s = max(watching.first.values(), default=began) - began
+    say(
+        f"    {len(watching.first)} of {sessions} have a condition after {first_s:.1f} s "
+        f"(applied in {applied_s:.1f} s); operator {peak_mib(operator):.0f} MiB"
+    )
     wait(lambda: len(watching.final) == sessions, patience_s)
     if len(watching.final) < sessions:
         say(f"    states: {dict(Counter(world.states().values()))}")
