@@ -182,7 +182,7 @@ def test_resume_takes_no_other_seed(tmp_path: Path) -> None:
     result = efaas("run", "--resume", "x", "--seed", "3", "--runs-dir", str(tmp_path))
     assert result.stderr == (
         "error: --resume: goes on with what the run was started with; leave out files,"
-        " --seed, --policy and --name\n"
+        " --seed, --policy, --weight and --name\n"
     )
     assert result.exit_code == 2
 

@@ -152,7 +152,8 @@ def _resumed(options: RunOptions) -> tuple[RunFolder, Plan, str]:
     given = (options.seed, options.policy, options.name)
     if options.files or options.weights or any(option is not None for option in given):
         raise InputError(
-            "goes on with what the run was started with; leave out files, --seed, --policy, --weight, --name",
+            "goes on with what the run was started with; leave out files, --seed, --policy, --weight and "
+            "--name",
             place="--resume",
         )
     folder = RunFolder.open_existing(options.resume, options.runs_dir)
