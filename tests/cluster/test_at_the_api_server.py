@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 
 from efaas.cli import main as efaas
 from efaas.cli.kubectl import main as kubectl_efaas
+from efaas.cluster.connection import open_cluster
+from efaas.cluster.follow import last_runner
 from tests.support import objects
 from tests.support.cluster import Cluster, wait_until
 
@@ -114,6 +116,21 @@ def test_a_session_is_followed_to_its_end(cluster: Cluster, namespace: str, scri
     assert done.exit_code == 1
     assert f"vqasession {namespace}/h2 submitted" in done.output
     assert done.output.splitlines()[-2:] == ["Failed: its program failed", "Failed"]
+
+
+def test_the_runner_of_a_session_that_is_over_is_its_newest_pod(cluster: Cluster, namespace: str):
+    for epoch in (9, 10):
+        metadata = {
+            "name": f"h2-r{epoch}",
+            "labels": {"efaas.dev/session-name": "h2"},
+            "annotations": {"efaas.dev/lease-epoch": str(epoch)},
+        }
+        container = {"name": "runner", "image": "none"}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
+        cluster.api.create(f"/api/v1/namespaces/{namespace}/pods", pod)
+    client = open_cluster(str(cluster.kubeconfig), None, namespace)
+    assert last_runner(client, namespace, "h2") == "h2-r10"
+    assert last_runner(client, namespace, "h3") == ""
 
 
 def test_sessions_and_devices_are_listed_and_described(cluster: Cluster, namespace: str):

@@ -202,15 +202,17 @@ def _scheduler_pod(cluster: Cluster, namespace: str) -> str:
 def logs(session: str, following: bool, **options: Any) -> None:
     """Print what SESSION's runner says."""
     from efaas.cli.submit import EXIT_OF, followed
+    from efaas.cluster.follow import last_runner
     from efaas.cluster.submit import Submitted
 
     cluster = _target(options).cluster
     found = _find(cluster, session)
     if following:
         sys.exit(EXIT_OF.get(followed(cluster, Submitted(cluster.namespace, session)), 1))
-    pod = ((found.get("status") or {}).get("runner") or {}).get("pod")
+    named = ((found.get("status") or {}).get("runner") or {}).get("pod")
+    pod = named or last_runner(cluster, cluster.namespace, session)
     if not pod:
-        raise InputError("has had no runner yet", place=session)
+        raise InputError("has no runner", place=session)
     try:
         for line in cluster.lines(f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}/log"):
             click.echo(line)

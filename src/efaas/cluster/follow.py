@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from efaas.api.meta import GROUP
 from efaas.cluster.connection import Cluster, ClusterError, Document, sessions_path
 from efaas.errors import InputError
 
@@ -110,6 +111,8 @@ def follow(
                 tell(line)
             logs.read((status.get("runner") or {}).get("pod", ""))
             if status.get("state") in FINAL:
+                # A short session may be over before anybody saw its runner in the status.
+                logs.read(last_runner(cluster, namespace, name))
                 logs.finish()
                 return status
             found = _next(cluster, namespace, name, found)
@@ -156,16 +159,35 @@ class _Logs:
     def _follow(self, pod: str) -> None:
         since = ""
         while self._pod == pod:
+            # Asked first, as what has ended has said all. A pod without a node has an empty log, not none.
+            ended = self._has_ended(pod)
             try:
                 for line in log_lines(self._cluster, self._namespace, pod, since):
                     since, _, text = line.partition(" ")
                     self._show(text)
+            except ClusterError:
+                pass  # Its container has not started yet, or the way broke.
+            if ended:
                 return
-            except ClusterError as error:
-                # Its container has not started yet, or the way broke; a pod that is gone has told everything.
-                if error.status == 404:
-                    return
-                time.sleep(_PAUSE_S)
+            time.sleep(_PAUSE_S)
+
+    def _has_ended(self, pod: str) -> bool:
+        try:
+            found = self._cluster.find(f"/api/v1/namespaces/{self._namespace}/pods/{pod}")
+        except ClusterError:
+            return False
+        return found is None or found.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def last_runner(cluster: Cluster, namespace: str, name: str) -> str:
+    """A session's newest runner pod, as the status of one that is over names none; empty: there is none."""
+    selector = f"{GROUP}/session-name={name}"
+    pods = [
+        pod["metadata"]
+        for pod in cluster.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)
+    ]
+    newest = max(pods, key=lambda each: int(each["annotations"][f"{GROUP}/lease-epoch"]), default=None)
+    return str(newest["name"]) if newest else ""
 
 
 def log_lines(cluster: Cluster, namespace: str, pod: str, since: str = "") -> Iterator[str]:
