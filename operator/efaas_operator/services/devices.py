@@ -141,12 +141,7 @@ class Devices:
             await self._gone(name)
             return None
         metadata = device["metadata"]
-        heard = self._heard.get(name)
-        if heard is None or heard.uid != metadata["uid"]:
-            heard = self._heard[name] = Heard(metadata["uid"])
-            heard.passed_on = ((device.get("status") or {}).get("calibration") or {}).get(
-                "requestPassedOn", ""
-            )
+        heard = self._memory_of(device)
         deleting = bool(metadata.get("deletionTimestamp"))
         there = self._sessions_on(name)
         self._wish_away(device, heard, there)
@@ -333,10 +328,25 @@ class Devices:
         if self._queue is not None:
             self._queue.add(name)
 
+    def _memory_of(self, device: Mapping[str, Any]) -> Heard:
+        """What is in memory of a device, begun where there is nothing yet, or only of an earlier one."""
+        metadata = device["metadata"]
+        heard = self._heard.get(metadata["name"])
+        if heard is None or heard.uid != metadata["uid"]:
+            heard = self._heard[metadata["name"]] = Heard(metadata["uid"])
+            calibration = (device.get("status") or {}).get("calibration") or {}
+            heard.passed_on = calibration.get("requestPassedOn", "")
+        return heard
+
     def _hear(self, name: str, described: wire.DeviceState) -> None:
-        """Take a server's answer."""
-        heard = self._heard.get(name)
-        if heard is not None and described.device == name:
+        """Take a server's answer.
+
+        It may come before the device was looked at for the first time: a session that ended while no operator
+        was there is closed at once, and what it is charged is told only then.
+        """
+        device = self._world.devices.get(name)
+        if device is not None and described.device == name:
+            heard = self._memory_of(device)
             heard.silence, heard.described, heard.described_at_s = "", described, self._clock()
             self._hear_charges(heard, described)
 
