@@ -1,7 +1,7 @@
 """What all our pods share: who owns them, what they may not do, how fast they leave a dead node.
 
-The security settings are those of the *restricted* Pod Security Standard and a root file system that cannot be
-written, in every container, also in those that run a user's image.
+The security settings are those of the *restricted* Pod Security Standard and a root file system that cannot
+be written, in every container, also in those that run a user's image.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A device's status, as kubectl and the scheduler read it, from what its server says of itself.
 
-Energies and errors are whole numbers here (parts per million, milliseconds): the API has no floats. What moves
-with every look (ages, waits, the queue) is rounded, and its fields are named in `UNHURRIED`, so that whoever
-writes statuses can write them seldom; a reader lets a calibration's age run on by itself.
+Energies and errors are whole numbers here (parts per million, milliseconds): the API has no floats. What
+moves with every look (ages, waits, the queue) is rounded, and its fields are named in `UNHURRIED`, so that
+whoever writes statuses can write them seldom; a reader lets a calibration's age run on by itself.
 """
 
 from __future__ import annotations

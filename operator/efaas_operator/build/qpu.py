@@ -8,8 +8,8 @@ The server asks Kubernetes about the tokens that sessions show (TokenReview), so
 has a token for the API server.
 
 A server reads its device once, when it starts. So what it reads has nothing in it that may change without a
-new server (whether the device is cordoned, when a calibration was asked for, where it is), and the pod carries
-a digest of what it was made of.
+new server (whether the device is cordoned, when a calibration was asked for, where it is), and the pod
+carries a digest of what it was made of.
 """
 
 from __future__ import annotations

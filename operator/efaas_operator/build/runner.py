@@ -1,9 +1,9 @@
 """A session's runner pod, and what it is told once it is known where it runs.
 
-A pod's environment is fixed when it is made, but the device is known only when the scheduler has chosen a node.
-So the pod takes it from a ConfigMap of its own name, the *assignment*, that does not exist yet: the kubelet
-waits for it and starts the container when the operator has written it. It holds the session's document, and
-the QPU servers with the session's own device first.
+A pod's environment is fixed when it is made, but the device is known only when the scheduler has chosen a
+node. So the pod takes it from a ConfigMap of its own name, the *assignment*, that does not exist yet: the
+kubelet waits for it and starts the container when the operator has written it. It holds the session's
+document, and the QPU servers with the session's own device first.
 
 The pod has no token for Kubernetes' API. Two projected tokens, each good for one audience only, open the QPU
 servers' streams and the gateway's.

@@ -1,8 +1,9 @@
 """A session's status, as kubectl shows it, from what the core decided.
 
-Conditions are made in the order of a session's life: Admitted, Placed, Running, Completed. The first that does
-not hold says why, in the words of the session's machine; those after it wait for it. A time stamp is taken over
-from the condition before as long as its status is the same, so that a status made twice is the same status.
+Conditions are made in the order of a session's life: Admitted, Placed, Running, Completed. The first that
+does not hold says why, in the words of the session's machine; those after it wait for it. A time stamp is
+taken over from the condition before as long as its status is the same, so that a status made twice is the
+same status.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def build_session_status(
     now_s: float,
     waiting: Waiting | None = None,
 ) -> Document:
-    """The fields of a status that the session's life says; others (progress, usage) are left to their writers.
+    """The fields of a status that the session's life says; progress and usage are left to their writers.
 
     Args:
         record: of the session's machine.
@@ -50,7 +51,8 @@ def build_session_status(
         "observedGeneration": generation,
         "state": record.state.value,
         "reason": _brief(record),
-        "device": record.device,
+        # A session that is over holds no device, but a person still wants to know where it ran.
+        "device": previous.get("device", "") if record.state in FINAL else record.device,
         "conditions": _conditions(record, previous.get("conditions", ()), generation, now_s),
     }
     if waiting is not None and waiting.position is not None and record.state is SessionState.PENDING:
