@@ -1,4 +1,4 @@
-"""The part of a session's status that is figures: its runner, what it used, how far it is, what came of it."""
+"""The figures in a session's status: its runner, what it used, how far it is, what came of it."""
 
 from __future__ import annotations
 
