@@ -88,10 +88,16 @@ def devices(file: Path, release: str, timeout_s: float, kubeconfig: Path | None)
 @click.option("--release", required=True, help="Release of the chart.")
 @click.option("--namespace", required=True, help="Namespace of the installation.")
 @click.option("--secret", "secrets", multiple=True, help="Secret that `certificates` made; deleted.")
+@click.option("--config-map", "config_maps", multiple=True, help="ConfigMap that it made; deleted.")
 @_TIMEOUT
 @_KUBECONFIG
 def remove(
-    release: str, namespace: str, secrets: tuple[str, ...], timeout_s: float, kubeconfig: Path | None
+    release: str,
+    namespace: str,
+    secrets: tuple[str, ...],
+    config_maps: tuple[str, ...],
+    timeout_s: float,
+    kubeconfig: Path | None,
 ) -> None:
     """Delete a release's devices, wait until the operator has let them go, then delete certificates."""
     cluster = Cluster(connect(kubeconfig))
@@ -104,11 +110,13 @@ def remove(
             click.echo(f"{len(left)} {what} were not made by this release and stay, without an operator")
     for name in secrets:
         cluster.delete(paths.core(namespace, "secrets", name))
+    for name in config_maps:
+        cluster.delete(paths.core(namespace, "configmaps", name))
 
 
 @main.command()
 @click.option("--namespace", required=True, help="Namespace of the Secrets.")
-@click.option("--authority", required=True, help="Secret with the authority.")
+@click.option("--authority", required=True, help="Secret with the authority; ConfigMap of whom to trust.")
 @click.option(
     "--server", "servers", multiple=True, metavar="SECRET=HOST,…", help="Secret of a server, with its names."
 )
@@ -123,7 +131,10 @@ def certificates(
     authority_days: int,
     kubeconfig: Path | None,
 ) -> None:
-    """Fill Secrets with certificates, and renew those of which two thirds of their life are over."""
+    """Fill Secrets with certificates, and renew those of which two thirds of their life are over.
+
+    Whom to trust is no secret: a ConfigMap tells it to those who come from outside.
+    """
     cluster = Cluster(connect(kubeconfig))
     now = datetime.now(UTC)
 
@@ -151,6 +162,13 @@ def certificates(
     if pair is None:
         raise InputError("holds no usable authority; delete it and upgrade", place=f"secret {authority}")
     trusted = Authority(pair, base64.b64decode(data["ca.crt"]))
+    public = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": authority, "labels": {"app.kubernetes.io/part-of": "efaas"}},
+        "data": {"ca.crt": trusted.bundle.decode()},
+    }
+    cluster.apply(paths.core(namespace, "configmaps", authority), public)
     for server in servers:
         name, _, hosts = server.partition("=")
         changed = renewed_server(data_of(name), trusted, hosts.split(","), now, timedelta(days=days))

@@ -138,6 +138,8 @@ def test_certificates_are_made_kept_and_deleted(cluster):
     bundle = base64.b64decode(made["efaas-qpu-tls"]["ca.crt"])
     assert made["efaas-gateway-tls"]["ca.crt"] == made["efaas-qpu-tls"]["ca.crt"]
     assert bundle.count(b"BEGIN CERTIFICATE") == 1
+    public = f"/api/v1/namespaces/{NAMESPACE}/configmaps/efaas-ca"
+    assert cluster.api.get(public)["data"] == {"ca.crt": bundle.decode()}
     again = _run(cluster, *arguments)
     assert "renewed" not in again.stdout
     assert cluster.api.get(f"{path}/efaas-qpu-tls")["data"] == made["efaas-qpu-tls"]
@@ -149,9 +151,11 @@ def test_certificates_are_made_kept_and_deleted(cluster):
         "--secret=efaas-ca",
         "--secret=efaas-qpu-tls",
         "--secret=efaas-gateway-tls",
+        "--config-map=efaas-ca",
     )
     assert done.returncode == 0, done.stderr
     assert not cluster.api.get(path)["items"]
+    assert cluster.api.find(public) is None
 
 
 def test_a_check_finds_leaders_and_devices_that_are_up(cluster):
