@@ -14,11 +14,26 @@ import pytest
 
 from e2e.support.evidence import collect
 from e2e.support.kubectl import Kubectl
+from e2e.support.report import FIGURES
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTER = "efaas-e2e"
 RESULTS = ROOT / "e2e-results"
 _LONGEST_TEST_S = 600
+_ORDER = (
+    "test_examples",
+    "test_images",
+    "test_installation",
+    "test_ports",
+    "test_command_line",
+    "test_lives",
+    "test_streams",
+    "test_figures",
+    "test_shares",
+    "test_freshness",
+    "test_faults",
+    "test_uninstallation",
+)
 _KUBECTL = pytest.StashKey[Kubectl]()
 
 
@@ -37,12 +52,15 @@ def kubectl(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """kubectl of a fresh cluster with EFaaS in it."""
     kubeconfig = tmp_path_factory.mktemp("cluster") / "kubeconfig"
     environment = {"KUBECONFIG": str(kubeconfig), "EFAAS_CLUSTER": CLUSTER}
-    if not _on("EFAAS_E2E_REUSE"):
+    if not _on("EFAAS_E2E_REUSE") and not _on("EFAAS_E2E_AS_IS"):
         _run("kind", "delete", "cluster", "--quiet", "--name", CLUSTER, environment=environment)
     kubectl = Kubectl(kubeconfig)
     request.config.stash[_KUBECTL] = kubectl
     try:
-        _run("scripts/kind_up.sh", environment=environment)
+        if _on("EFAAS_E2E_AS_IS"):
+            _run("kind", "export", "kubeconfig", "--quiet", "--name", CLUSTER, environment=environment)
+        else:
+            _run("scripts/kind_up.sh", environment=environment)
         kubectl(
             "label", "namespace", "default", "pod-security.kubernetes.io/enforce=restricted", "--overwrite"
         )
@@ -51,13 +69,16 @@ def kubectl(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             collect(kubectl, RESULTS / "set-up")
         raise
     yield kubectl
-    if not _on("EFAAS_E2E_KEEP") and not _on("EFAAS_E2E_REUSE"):
+    if not any(_on(each) for each in ("EFAAS_E2E_KEEP", "EFAAS_E2E_REUSE", "EFAAS_E2E_AS_IS")):
         _run("kind", "delete", "cluster", "--quiet", "--name", CLUSTER, environment=environment)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bound each test, without the cluster's making, which the first one's set-up is; the end comes last."""
-    items.sort(key=lambda item: item.path.name == "test_uninstallation.py")
+    """Bound each test, without the cluster's making, which the first one's set-up is, and put them in order.
+
+    Those that take the installation as it is come first, then those with devices of their own, the end last.
+    """
+    items.sort(key=lambda item: _ORDER.index(item.path.stem) if item.path.stem in _ORDER else len(_ORDER) - 2)
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(_LONGEST_TEST_S, func_only=True))
@@ -73,3 +94,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
         collect(kubectl, folder)
         report.sections.append(("What is kept of the cluster", str(folder)))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what was measured."""
+    if FIGURES:
+        terminalreporter.section("measured")
+        for figure in FIGURES:
+            terminalreporter.line(str(figure))

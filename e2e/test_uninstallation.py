@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from e2e.support.kubectl import MEDIUM_S, Kubectl, wait_until
 from e2e.test_installation import SYSTEM, helm
 
@@ -11,8 +13,16 @@ _NAMESPACED = "pods,configmaps,secrets,serviceaccounts,roles,rolebindings,leases
 _CLUSTER_WIDE = "clusterroles,clusterrolebindings"
 
 
-def test_uninstallation_leaves_no_orphan(kubectl: Kubectl):
+@pytest.fixture(scope="module", autouse=True)
+def _as_installed(kubectl: Kubectl):
+    """Have the release's own devices again, as other tests brought theirs, and none of the others."""
     kubectl("delete", "vqasessions", "--all", "--all-namespaces", "--timeout=60s", timeout_s=90)
+    kubectl("delete", "qpudevices", "--all", "--timeout=60s", timeout_s=90)
+    helm(kubectl, "upgrade", "efaas", "charts/efaas", "--reuse-values", "--wait", "--timeout", "5m")
+    assert kubectl("get", "qpudevices", "-o", "name") != ""
+
+
+def test_uninstallation_leaves_no_orphan(kubectl: Kubectl):
     helm(kubectl, "uninstall", "efaas", "--wait", "--timeout", "3m")
 
     def left() -> set[str]:
