@@ -26,10 +26,10 @@ unit: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev $(VENV)-bench/.installed
 	$(BIN)/python benchmarks/iteration.py --reference-python $(VENV)-bench/bin/python
 
-# Sessions at once up to 2,000, by the real API server's own audit log; `benchmarks/operator_load.py --faults`
+# Sessions at once up to 2,000, by the real API server's own audit log; `benchmarks/operator.py --faults`
 # is the long run in which everything fails.
 bench-operator: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/operator_load.py
+	$(BIN)/python benchmarks/operator.py
 
 # Needs Kubernetes' server programs and kwok on PATH, and a quiet machine.
 bench-scheduler: $(VENV)/.installed-dev

@@ -42,3 +42,19 @@ def test_light_packages_import_without_quantum_libraries(package: str):
         f"import {package}"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("name", ["operator", "queue"])
+def test_a_benchmark_named_like_pythons_own_module_stands_aside(name: str):
+    script = f"import {name}, sys; print(sys.modules[{name!r}].__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT / "benchmarks", check=True, capture_output=True, text=True
+    )
+    assert not done.stdout.startswith(str(ROOT))
+    shown = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / f"{name}.py", "--help"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "usage:" in shown.stdout
