@@ -156,6 +156,9 @@ class ClusterAccess:
             return user
 
     async def _review(self, token: str, audiences: tuple[str, ...]) -> User:
+        if not token:
+            # Kubernetes calls a review of nothing a bad request, which would look like our own mistake.
+            raise Unauthenticated("no token was shown; a Kubernetes token is needed")
         known = self._users.get((token, audiences))
         if known is not None:
             assert isinstance(known, User)

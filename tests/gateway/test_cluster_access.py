@@ -93,6 +93,8 @@ class FakeApiServer:
         self.reviews += 1
         if path.endswith("tokenreviews"):
             token, audiences = body["spec"]["token"], body["spec"].get("audiences", [])
+            if not token:
+                return 400, {"message": "spec.token: Required value: token is required for TokenReview"}
             user = self.writers.get(token) if audiences else self.users.get(token)
             if user is None:
                 return 201, {"status": {"authenticated": False, "error": "unknown token"}}
@@ -216,6 +218,7 @@ def test_a_sessions_journal_is_open_to_the_pod_that_runs_it_alone(
     refused("qpu", 1, "may not write this")
     refused("runner-red", 1, "no VQASession of this name", "red/other")
     refused("runner-red", 1, "may not write this", "red/../../pods")
+    refused("", 1, "no token was shown")
     # A user's token has no audience of ours.
     refused("anna-token", 1, "does not know the token")
     # The operator gives the session to a new pod: from then on the old one is refused.
