@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from e2e.support.kubectl import Document, Kubectl
+from e2e.support.kubectl import MEDIUM_S, Document, Kubectl
 from efaas.cluster.connection import open_cluster
 from efaas.cluster.gateway import open_gateway
+from efaas.errors import EfaasError
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = "efaas-system"
@@ -39,10 +41,17 @@ def loop(name: str, iterations: int, namespace: str = "default", seed: int = 1, 
 
 
 def ask_gateway(kubectl: Kubectl, path: str, **query: Any) -> Any:
-    """What the gateway answers to a reader."""
+    """What the gateway answers to a reader; while it is away, it is asked again."""
     cluster = open_cluster(str(kubectl.kubeconfig), None, None)
-    with open_gateway(cluster, SYSTEM) as gateway:
-        return gateway.get(path, query)
+    end = time.monotonic() + MEDIUM_S
+    while True:
+        try:
+            with open_gateway(cluster, SYSTEM) as gateway:
+                return gateway.get(path, query)
+        except EfaasError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(1.0)
 
 
 def trajectory(kubectl: Kubectl, name: str, namespace: str = "default") -> dict[str, list[Any]]:
