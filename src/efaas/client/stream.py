@@ -38,6 +38,7 @@ _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 2.0
 _STEADY_S = 5.0
 """Wall seconds after which a connection counts as good, and the back-off starts anew when it drops."""
 
+_MARGIN_S = 5.0
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -183,7 +184,16 @@ class QpuStream:
             self._keeper = asyncio.create_task(self._keep_connected(), name=f"qpu-stream {self.endpoint}")
         self._must_be_open()
         assert self._welcomed is not None
-        return await asyncio.shield(self._welcomed)
+        try:
+            async with asyncio.timeout(self._patience_s + _MARGIN_S):
+                return await asyncio.shield(self._welcomed)
+        except TimeoutError:
+            # A call that does not even end when it is cancelled: nobody may wait for ever for that.
+            error = QpuUnavailable(
+                f"no answer for {self._patience_s:g} s; see that the QPU server runs", place=self.endpoint
+            )
+            self._end(error)
+            raise error from None
 
     async def register_circuit(self, program: str | bytes) -> CircuitInfo:
         """Register OpenQASM 3 text or QPY bytes (version 13 or newer); the second time costs nothing.
@@ -282,8 +292,7 @@ class QpuStream:
             # a second.
             await asyncio.wait({self._keeper}, timeout=1.0)
         self._keeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._keeper
+        await asyncio.wait({self._keeper}, timeout=1.0)
         self._end(SessionEnded("the stream was closed", place=self.endpoint))
 
     # --- keeping the connection -------------------------------------------------------------------
@@ -301,6 +310,13 @@ class QpuStream:
             raise SessionEnded("the stream was closed", place=self.endpoint)
 
     async def _keep_connected(self) -> None:
+        try:
+            await self._connect_again_and_again()
+        except Exception as error:
+            # Whatever it was, those who wait would wait for ever for a connection that nobody keeps.
+            self._end(QpuUnavailable(f"the connection broke: {error!r}", place=self.endpoint))
+
+    async def _connect_again_and_again(self) -> None:
         delay_s = _FIRST_DELAY_S
         lost_s = time.monotonic()
         while True:
