@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 from efaas.journal.remote import GatewayJournal
 from tests.gateway.running import TOKEN, RunningGateway
 from tests.gateway.test_store_journals import iteration, opened
+from tests.support.cluster import wait_until
 
 
 def append_only(store: Store, head: JournalHead, first: int, count: int) -> None:
@@ -78,6 +79,7 @@ def test_a_worker_that_is_killed_is_followed_by_one_that_counts_nothing_twice(tm
                 if number == 30:
                     gateway.settle()
                 if number in (31, 45):
+                    wait_until("a worker", lambda: gateway.gateway.derivation._worker.is_alive())
                     worker = gateway.gateway.derivation._worker
                     os.kill(worker.pid, signal.SIGKILL)
                     worker.join(20)

@@ -219,14 +219,17 @@ class PodLife:
         image = self.kubelet.images[self._spec["image"]]
         if image.play is not None:
             return PlayedContainer(image.play, self.layout.termination)
-        words = list(self._spec.get("command") or image.entrypoint) + list(self._spec.get("args") or ())
+        # Paths of the specification are the container's; an image's own command is one of this machine.
+        command = self._spec.get("command")
+        words = self.layout.command(list(command)) if command else list(image.entrypoint)
+        words += self.layout.command(list(self._spec.get("args") or ()))
         environment = {
             **self.kubelet.service_variables,
             "HOSTNAME": self.key[1],
             **image.environment,
             **variables,
         }
-        return await ProcessContainer.start(self.layout.command(words), environment, self.folder, self.log)
+        return await ProcessContainer.start(words, environment, self.folder, self.log)
 
     async def _again(self, ended: Exit) -> bool:
         """Whether the container is started again; else the pod has ended, and its phase says how."""
