@@ -165,8 +165,8 @@ def submit(
 ) -> None:
     """Run FILE in a cluster, and follow it: a manifest, or a Python script on the SDK or on primitives.
 
-    The script becomes a ConfigMap and a VQASession with it; ARGUMENTS are the script's. Ctrl-C stops
-    following; the session goes on.
+    The script becomes a ConfigMap and a VQASession with it; ARGUMENTS are the script's, its options after --.
+    Ctrl-C stops following; the session goes on.
 
     Exit codes: 0 completed, 1 failed, expired or cancelled, 2 bad input, 130 no longer followed.
     """
