@@ -9,6 +9,10 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.services import SERVICES
 
+# gRPC would do things in every forked child, and fall over the threads that the child does not have. It reads
+# this when it is first imported.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 _LEFT_OUT = pytest.StashKey[list[str]]()
 
 # Speed belongs to benchmarks: a slow machine must not fail a property. Derandomised, so that a red run is

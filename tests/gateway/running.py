@@ -40,22 +40,27 @@ class PostgresServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.user = {}
+        self.as_user: list[str] = []
         if os.geteuid() == 0:
             account = pwd.getpwnam("postgres")
             os.chown(folder, account.pw_uid, account.pw_gid)
-            self.user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+            # A program does this, and not the child of a fork: gRPC's threads make that a risk.
+            self.as_user = [
+                "setpriv",
+                f"--reuid={account.pw_uid}",
+                f"--regid={account.pw_gid}",
+                "--clear-groups",
+            ]
         self._run("initdb", "-D", self.data, "-A", "trust", "-U", "efaas", "--no-sync")
         self.start()
 
     def _run(self, program: str, *arguments: object) -> None:
         subprocess.run(
-            [self.programs / program, *map(str, arguments)],
+            [*self.as_user, str(self.programs / program), *map(str, arguments)],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=self.folder,
             env={**os.environ, "LC_ALL": "C.UTF-8"},
-            **self.user,
         )
 
     def start(self) -> None:

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
-
-# The children that this process forks become other programs at once: gRPC has nothing to do for them.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-
 import grpc.aio
 
 _SERVING = b"\x08\x01"
