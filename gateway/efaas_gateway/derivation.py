@@ -34,6 +34,10 @@ logger = logging.getLogger(__name__)
 _PACE_S = 0.05
 """Wall seconds between two batches: records of one journal that come meanwhile share the work of one."""
 
+_CROWDED_PACE_S = 0.3
+"""The same while very many records come: each batch costs something for each of its journals."""
+
+_CROWD_RECORDS = 200
 _AGAIN_S = 0.5
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
 
@@ -148,7 +152,8 @@ def _serve(pipe: Pipe, deriver: Deriver) -> None:
                 pipe.send(("drained", number))
             drains = []
         hurry = count >= BATCH_RECORDS or drains
-        not_before_s = 0.0 if hurry else time.monotonic() + _PACE_S
+        pace_s = _CROWDED_PACE_S if count > _CROWD_RECORDS else _PACE_S
+        not_before_s = 0.0 if hurry else time.monotonic() + pace_s
 
 
 def _wait_s(not_before_s: float) -> float:
