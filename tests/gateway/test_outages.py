@@ -91,6 +91,7 @@ def write(journal: GatewayJournal, ended: threading.Event, written: list[int]) -
     written.append(number)
 
 
+@pytest.mark.timeout(60 + 2 * OUTAGE_S)
 def test_an_outage_of_tens_of_seconds_loses_and_doubles_nothing(gateway: GatewayProcess) -> None:
     journals = [gateway.journal(f"red/s{index}") for index in range(WRITERS)]
     ended, counts = threading.Event(), [list[int]() for _ in journals]
