@@ -71,7 +71,7 @@ def test_it_starts_on_a_read_only_root_without_a_network(part: str):
 
 def test_nothing_of_the_building_machine_is_in_it(part: str):
     known = {"PATH", "LANG", "HOME", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
-    known |= {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}
+    known |= {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX"}
     assert {each.partition("=")[0] for each in _inspected(part)["Config"]["Env"]} == known
     assert _run(part, "sh", "-c", "test ! -e /etc/pip.conf").returncode == 0
     # Trusted are the distribution's certificates alone, not those that the machine reaches registries with.
