@@ -19,6 +19,7 @@ from efaas.api.quantities import Duration
 from efaas.errors import ManifestError
 
 _FILE_LIMIT_BYTES = 1 << 20
+_ADDRESS = r"^(\[[0-9a-fA-F:]+\]|[-.a-zA-Z0-9]*):[0-9]{1,5}$"
 
 
 class Tls(Model):
@@ -59,10 +60,10 @@ class Gateway(Model):
 class Configuration(Model):
     """What the extender can be told."""
 
-    listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[-.a-zA-Z0-9]*):[0-9]{1,5}$")] = (
-        "127.0.0.1:8888"
-    )
-    """HOST:PORT for kube-scheduler, probes and metrics."""
+    listen: Annotated[str, Field(pattern=_ADDRESS)] = "127.0.0.1:8888"
+    """HOST:PORT for kube-scheduler, people, probes and metrics."""
+    metrics_listen: Annotated[str, Field(pattern=_ADDRESS)] | None = None
+    """HOST:PORT for those who come from elsewhere: metrics and probes, nothing else; without TLS."""
     tls: Tls | None = None
     """Needed where kube-scheduler is not in the same pod."""
     scheduler_name: Annotated[str, Field(min_length=1, max_length=253)] = SCHEDULER_NAME
@@ -95,20 +96,22 @@ class Configuration(Model):
     """Least severity of what is logged."""
 
     @property
-    def host(self) -> str:
-        """Host to listen on; empty for all."""
-        return self.listen.rpartition(":")[0].strip("[]")
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on; an empty host is all of them."""
+        return _split(self.listen)
 
     @property
-    def port(self) -> int:
-        """Port to listen on."""
-        return int(self.listen.rpartition(":")[2])
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Host and port of the page for those from elsewhere."""
+        return None if self.metrics_listen is None else _split(self.metrics_listen)
 
     @model_validator(mode="after")
     def _consistent(self) -> Configuration:
-        if self.port > 65_535:
+        if self.address[1] > 65_535:
             raise ValueError("listen: a port is at most 65535")
-        local = self.host in ("127.0.0.1", "::1", "localhost")
+        if self.metrics_address is not None and self.metrics_address[1] > 65_535:
+            raise ValueError("metrics_listen: a port is at most 65535")
+        local = self.address[0] in ("127.0.0.1", "::1", "localhost")
         if self.tls is None and not local:
             raise ValueError("listen: without tls only 127.0.0.1 is served; set tls or listen there")
         for name in (
@@ -123,6 +126,11 @@ class Configuration(Model):
         if self.staleness_limit < timedelta(seconds=3):
             raise ValueError("staleness_limit: must be at least 3s; a quiet watch is heard of once a second")
         return self
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def load_configuration(path: Path | None) -> Configuration:

@@ -14,7 +14,7 @@ import logging
 import signal
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from efaas_scheduler.wake import Waker
 from efaas_scheduler.watch import LONGEST_WATCH_S, Watch
 
 _LOG = logging.getLogger(__name__)
+_LARGEST_REQUEST_FROM_ELSEWHERE_BYTES = 4096
 _CHANGES = {"ADDED": Change.PUT, "MODIFIED": Change.PUT, "DELETED": Change.GONE}
 
 
@@ -108,21 +109,17 @@ class Extender:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        limits = self.configuration.limits
-        handler = web.Server(
-            self.server.handle,
-            request_factory=_request_factory(limits.request_bytes),
-            keepalive_timeout=seconds(limits.idle_time),
-            access_log=None,
-        )
-        runner = web.ServerRunner(handler, shutdown_timeout=5)
+        configuration = self.configuration
+        runner = self._runner(self.server.handle, configuration.limits.request_bytes)
         await runner.setup()
-        site = web.TCPSite(
-            runner,
-            self.configuration.host or None,
-            self.configuration.port,
-            ssl_context=_server_tls(self.configuration.tls),
-        )
+        sites: list[web.TCPSite] = []
+        host, port = configuration.address
+        sites.append(web.TCPSite(runner, host or None, port, ssl_context=_server_tls(configuration.tls)))
+        elsewhere = self._runner(self.server.handle_from_elsewhere, _LARGEST_REQUEST_FROM_ELSEWHERE_BYTES)
+        await elsewhere.setup()
+        if configuration.metrics_address is not None:
+            host, port = configuration.metrics_address
+            sites.append(web.TCPSite(elsewhere, host or None, port))
         connector = aiohttp.TCPConnector(
             ssl=self._connection.ssl if self._connection.ssl is not None else True
         )
@@ -136,7 +133,8 @@ class Extender:
                 tasks.append(asyncio.create_task(self.accounts.run(), name="accounts"))
             tasks.append(asyncio.create_task(self._settle(), name="settle"))
             try:
-                await site.start()
+                for site in sites:
+                    await site.start()
                 address = runner.addresses[0]
                 _LOG.info("listening", extra={"address": f"{address[0]}:{address[1]}"})
                 if address_file is not None:
@@ -150,13 +148,22 @@ class Extender:
                         task.result()
             finally:
                 _LOG.info("stopping")
-                await site.stop()
-                await runner.cleanup()
+                for each in (elsewhere, runner):
+                    await each.cleanup()
                 for task in tasks:
                     task.cancel()
                 for task in tasks:
                     with contextlib.suppress(asyncio.CancelledError, Exception):
                         await task
+
+    def _runner(self, handle: Callable[..., Any], limit_bytes: int) -> web.ServerRunner:
+        handler = web.Server(
+            handle,
+            request_factory=_request_factory(limit_bytes),
+            keepalive_timeout=seconds(self.configuration.limits.idle_time),
+            access_log=None,
+        )
+        return web.ServerRunner(handler, shutdown_timeout=5)
 
     async def _settle(self) -> None:
         """Once everything is listed, keep the garbage collector off what will stay for good."""

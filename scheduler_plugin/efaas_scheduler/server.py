@@ -6,7 +6,8 @@ which fails the attempt and has it tried again; a request that is not understood
 bounded in size and time, and nothing in it can end the process.
 
 ``/healthz`` says that the process answers, ``/readyz`` that it knows the cluster and is in touch with it,
-``/metrics`` is for Prometheus, and ``/why?pod=NAMESPACE/NAME`` explains a placement as JSON.
+``/metrics`` is for Prometheus, and ``/why?pod=NAMESPACE/NAME`` explains a placement as JSON. The first
+three may be served on an address of their own, where nothing is decided or explained.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from efaas_scheduler.wire import (
 )
 
 _LOG = logging.getLogger(__name__)
+_FOR_ANYBODY = ("/healthz", "/readyz", "/metrics")
 
 
 class Server:
@@ -90,7 +92,15 @@ class Server:
                 return _text(413, "the request is too large")
             return self._answered(verb, answer, body)
         if request.method not in ("GET", "HEAD"):
-            return _text(404 if path not in ("/healthz", "/readyz", "/metrics", "/why") else 405, "not here")
+            return _text(404 if path not in (*_FOR_ANYBODY, "/why") else 405, "not here")
+        return self._page(request)
+
+    async def handle_from_elsewhere(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer those who are not in the pod: probes and collectors of metrics."""
+        if request.path not in _FOR_ANYBODY:
+            return _text(404, "not here")
+        if request.method not in ("GET", "HEAD"):
+            return _text(405, f"GET {request.path}")
         return self._page(request)
 
     def _answered(

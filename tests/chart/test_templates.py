@@ -109,7 +109,10 @@ def test_the_operator_understands_its_configuration(values):
 def test_the_extender_understands_its_configuration(values):
     data = one(rendered(values), "ConfigMap", "efaas-scheduler")["data"]
     configuration = SchedulerConfiguration.model_validate(yaml.safe_load(data["extender.yaml"]))
-    assert configuration.host == "127.0.0.1"
+    assert configuration.address[0] == "127.0.0.1"
+    containers = pod_specs(rendered(values))["Deployment/efaas-scheduler"]["containers"]
+    (ports,) = [each["ports"] for each in containers if each["name"] == "extender"]
+    assert configuration.metrics_address == ("", ports[0]["containerPort"])
     assert configuration.weights == values.get("weights", {})
 
 
@@ -296,7 +299,17 @@ def test_viewers_and_editors_are_part_of_the_standard_roles(defaults):
 def test_monitors_and_dashboards_are_there_when_asked_for(defaults, everything):
     assert not [each for each in defaults if "monitoring" in each["apiVersion"]]
     monitors = [each for each in everything if each["kind"] == "PodMonitor"]
-    assert {each["metadata"]["name"] for each in monitors} == {"efaas-operator", "efaas-qpu"}
+    assert {each["metadata"]["name"] for each in monitors} == {
+        "efaas-operator",
+        "efaas-scheduler",
+        "efaas-qpu",
+    }
+    # What a monitor names is a port of some container, else nothing would be read.
+    for name in ("efaas-operator", "efaas-scheduler"):
+        (endpoint,) = one(everything, "PodMonitor", name)["spec"]["podMetricsEndpoints"]
+        containers = one(everything, "Deployment", name)["spec"]["template"]["spec"]["containers"]
+        ports = [port["name"] for each in containers for port in each.get("ports", ())]
+        assert ports.count(endpoint["port"]) == 1
     assert all(each["metadata"]["labels"]["release"] == "prometheus" for each in monitors)
     dashboards = one(everything, "ConfigMap", "efaas-dashboards")
     assert dashboards["metadata"]["labels"]["grafana_dashboard"] == "1"

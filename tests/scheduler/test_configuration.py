@@ -22,6 +22,7 @@ from efaas.errors import ManifestError
         ("stalenessLimit: 5", "'5' is not a duration"),
         ("listen: 0.0.0.0:8888", "without tls only 127.0.0.1 is served"),
         ("listen: 127.0.0.1:99999", "a port is at most 65535"),
+        ("metricsListen: ':99999'", "metrics_listen: a port is at most 65535"),
         ("halfLife: 0s", "half_life: must be above 0"),
         ("weights: {a: 0}", "weights.a"),
         ("limits: {requestBytes: 1}", "limits.requestBytes"),

@@ -45,7 +45,7 @@ class Running:
         self.server = Server(
             Decider(self.known), Metrics(), lambda: self.trouble, request_time_s=0.5, clock=lambda: NOW_S
         )
-        self.port = 0
+        self.port = self.port_for_others = 0
         self._started = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -59,8 +59,13 @@ class Running:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls).start()
         self.port = runner.addresses[0][1]
+        others = web.ServerRunner(web.Server(self.server.handle_from_elsewhere, access_log=None))
+        await others.setup()
+        await web.TCPSite(others, "127.0.0.1", 0).start()
+        self.port_for_others = others.addresses[0][1]
         self._started.set()
         await self._stop.wait()
+        await others.cleanup()
         await runner.cleanup()
 
     def close(self) -> None:
@@ -68,8 +73,10 @@ class Running:
         self._thread.join()
         self._loop.close()
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, port: int | None = None
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=5)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"})
             response = connection.getresponse()
@@ -94,6 +101,16 @@ def running() -> Iterator[Running]:
 
 def recorded(name: str) -> bytes:
     return (RECORDED / f"{name}.json").read_bytes()
+
+
+def test_others_get_metrics_and_probes_and_nothing_else(running: Running):
+    port = running.port_for_others
+    assert b"efaas_scheduler_staleness_seconds" in running.ask("GET", "/metrics", port=port)[1]
+    assert running.ask("GET", "/healthz", port=port)[0] == 200
+    assert running.ask("GET", "/readyz", port=port)[0] == 200
+    assert running.ask("POST", "/filter", recorded("filter-request"), port)[0] == 404
+    assert running.ask("GET", "/why?pod=default/low-a", port=port)[0] == 404
+    assert running.ask("POST", "/metrics", b"", port)[0] == 405
 
 
 def test_filter_answers_with_names_to_names(running: Running):

@@ -1,6 +1,7 @@
 {{/* The extender's configuration file; `efaas_scheduler.configuration` reads it strictly. */}}
 {{- define "efaas.scheduler.config" -}}
 listen: 127.0.0.1:8888
+metricsListen: ":8080"
 logLevel: {{ .Values.scheduler.logLevel }}
 {{- with .Values.weights }}
 weights:
