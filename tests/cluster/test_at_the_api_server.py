@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from efaas.cli import main as efaas
 from efaas.cli.kubectl import main as kubectl_efaas
+from efaas.cluster import connection
 from efaas.cluster.connection import open_cluster
 from efaas.cluster.follow import last_runner
 from tests.support import objects
@@ -70,8 +71,41 @@ def test_a_script_is_submitted_and_one_deletion_takes_all_of_it(
 
 def test_the_words_of_the_api_server_reach_the_person(cluster: Cluster, script: Path):
     done = call(efaas, cluster, "nowhere", "submit", "--detach", "--name=h2", str(script))
-    assert done.exit_code == 2
-    assert "install EFaaS" in done.output or 'namespaces "nowhere" not found' in done.output
+    assert done.exit_code != 0
+    assert 'namespaces "nowhere" not found' in done.output
+
+
+def test_a_script_waits_in_the_cluster_before_its_session_does(
+    cluster: Cluster, namespace: str, script: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made: list[str] = []
+    call_cluster = connection.Cluster.call
+
+    def watched(self: connection.Cluster, method: str, path: str, *rest: Any, **options: Any) -> Any:
+        if method == "POST":
+            made.append(path.rpartition("/")[2])
+        return call_cluster(self, method, path, *rest, **options)
+
+    monkeypatch.setattr(connection.Cluster, "call", watched)
+    assert call(efaas, cluster, namespace, "submit", "--detach", "--name=h2", str(script)).exit_code == 0
+    assert made == ["configmaps", "vqasessions"]
+
+
+def test_a_refused_session_leaves_no_script_behind(
+    cluster: Cluster, namespace: str, script: Path, monkeypatch: pytest.MonkeyPatch
+):
+    call_cluster = connection.Cluster.call
+
+    def refusing(self: connection.Cluster, method: str, path: str, *rest: Any, **options: Any) -> Any:
+        if (method, path) == ("POST", sessions(namespace)):
+            raise connection.ClusterError("exceeded quota", status=403)
+        return call_cluster(self, method, path, *rest, **options)
+
+    monkeypatch.setattr(connection.Cluster, "call", refusing)
+    refused = call(efaas, cluster, namespace, "submit", "--detach", "--name=h2", str(script))
+    assert refused.exit_code != 0
+    assert "exceeded quota" in refused.output
+    assert cluster.api.find(f"/api/v1/namespaces/{namespace}/configmaps/h2-program") is None
 
 
 def test_a_manifest_is_submitted_with_its_devices_and_scripts(cluster: Cluster, namespace: str):

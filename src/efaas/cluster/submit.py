@@ -1,12 +1,13 @@
 """What ``efaas submit`` sends: a script becomes a VQASession and a ConfigMap, a manifest stays as it is.
 
-The session is made first and owns the ConfigMap, so that one `kubectl delete` takes both away; the operator
-waits for the script meanwhile and says so.
+The ConfigMap is made first, so that the operator, which looks for a missing script every few seconds only,
+finds it at its first look. The session then becomes its owner, so that one `kubectl delete` takes both away.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -108,23 +109,39 @@ def submit_script(cluster: Cluster, script: Path, wishes: Wishes) -> Submitted:
     """
     session, config_map = script_documents(script, cluster.namespace, wishes)
     namespace, name = cluster.namespace, session["metadata"]["name"]
-    made = _create(cluster, sessions_path(namespace), session)
-    config_map["metadata"]["ownerReferences"] = [
-        {
-            "apiVersion": API_VERSION,
-            "kind": "VQASession",
-            "name": name,
-            "uid": made["metadata"]["uid"],
-            "controller": True,
-            "blockOwnerDeletion": True,
-        }
-    ]
+    config_maps = f"/api/v1/namespaces/{namespace}/configmaps"
+    script_path = f"{config_maps}/{config_map['metadata']['name']}"
+    # A session of that name that is there already is named as the reason, not its script.
+    if cluster.find(f"{sessions_path(namespace)}/{name}") is not None:
+        raise _there_already(session)
+    _create(cluster, config_maps, config_map)
+    session_path = ""
     try:
-        _create(cluster, f"/api/v1/namespaces/{namespace}/configmaps", config_map)
+        made = _create(cluster, sessions_path(namespace), session)
+        session_path = f"{sessions_path(namespace)}/{name}"
+        cluster.call(
+            "PATCH",
+            script_path,
+            {"metadata": {"ownerReferences": [_owner(name, made["metadata"]["uid"])]}},
+            content_type="application/merge-patch+json",
+        )
     except (ClusterError, InputError):
-        cluster.call("DELETE", f"{sessions_path(namespace)}/{name}")
+        for path in filter(None, (session_path, script_path)):
+            with contextlib.suppress(ClusterError):
+                cluster.call("DELETE", path)
         raise
     return Submitted(namespace, name)
+
+
+def _owner(name: str, uid: str) -> Document:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "VQASession",
+        "name": name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
 
 
 def submit_manifest(cluster: Cluster, manifest: Path) -> list[Submitted]:
@@ -163,11 +180,19 @@ def _create(cluster: Cluster, path: str, document: Document) -> Document:
     try:
         return cluster.call("POST", path, document)
     except ClusterError as error:
-        name = f"{document['kind']} {document['metadata']['name']}"
+        name = _named(document)
         if error.status == 409:
-            raise InputError("is there already; delete it, or give another --name", place=name) from None
-        if error.status == 404:
+            raise _there_already(document) from None
+        if error.status == 404 and "namespaces" not in str(error):
             raise InputError(
                 f"the cluster does not know {document['kind']}s; install EFaaS into it", place=name
             ) from None
         raise
+
+
+def _named(document: Document) -> str:
+    return f"{document['kind']} {document['metadata']['name']}"
+
+
+def _there_already(document: Document) -> InputError:
+    return InputError("is there already; delete it, or give another --name", place=_named(document))
