@@ -10,16 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from efaas.api.configuration import Address, host_and_port, read_configuration
 from efaas.api.meta import Model, Name
 from efaas.api.quantities import Duration, seconds
-from efaas.errors import ManifestError
 from efaas_operator import settings
 
-_FILE_LIMIT_BYTES = 1 << 20
-_Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[-.a-zA-Z0-9]*):[0-9]{1,5}$")]
 _Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|[KMGTP]i?)?$", max_length=32)]
 _Image = Annotated[str, Field(min_length=1, max_length=512)]
 _File = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -46,7 +43,7 @@ class Images(Model):
 class Gateway(Model):
     """The store that outlives pods."""
 
-    stream: _Address
+    stream: Address
     """HOST:PORT of its writers' stream, as runner pods and the operator reach it."""
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)] | None = None
     """Its HTTP API; without it the operator shows no progress of sessions."""
@@ -125,7 +122,7 @@ class Configuration(Model):
     """ConfigMap in the system's namespace: a namespace's name to its weight."""
     half_life: Duration = timedelta(minutes=30)
     """After this, past use counts half in a namespace's share."""
-    listen: _Address = ":8080"
+    listen: Address = ":8080"
     """HOST:PORT of probes and metrics."""
     qpu_token_file: _File = "/var/run/secrets/efaas/efaas-qpu"
     """Token of the operator for QPU servers."""
@@ -141,12 +138,12 @@ class Configuration(Model):
     @property
     def host(self) -> str:
         """Host to listen on; empty for all."""
-        return self.listen.rpartition(":")[0].strip("[]")
+        return host_and_port(self.listen)[0]
 
     @property
     def port(self) -> int:
         """Port to listen on."""
-        return int(self.listen.rpartition(":")[2])
+        return host_and_port(self.listen)[1]
 
     def settings(self) -> settings.Settings:
         """What the builders need of it."""
@@ -167,8 +164,6 @@ class Configuration(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Configuration:
-        if self.port > 65_535:
-            raise ValueError("listen: a port is at most 65535")
         if seconds(self.election.renew) <= 0 or 3 * self.election.renew > self.election.duration:
             raise ValueError("election.renew: must be above 0 and at most a third of election.duration")
         for name in ("full_pass", "progress_interval", "position_interval", "repair_interval"):
@@ -185,17 +180,4 @@ def load_configuration(path: Path) -> Configuration:
     Raises:
         ManifestError: the file cannot be read, is not YAML, or holds something that is not understood.
     """
-    try:
-        if path.stat().st_size > _FILE_LIMIT_BYTES:
-            raise ManifestError("is larger than 1 MiB; this is no configuration", place=str(path))
-        document = yaml.safe_load(path.read_text()) or {}
-    except OSError as error:
-        raise ManifestError(f"cannot be read: {error.strerror}", place=str(path)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ManifestError(f"is not YAML: {str(error).splitlines()[0]}", place=str(path)) from None
-    try:
-        return Configuration.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "document"
-        raise ManifestError(f"{field}: {first['msg']}", place=str(path)) from None
+    return read_configuration(Configuration, path)

@@ -10,16 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from efaas.api.configuration import Address, host_and_port, read_configuration
 from efaas.api.meta import Model
 from efaas.api.names import SCHEDULER_NAME
 from efaas.api.quantities import Duration
-from efaas.errors import ManifestError
-
-_FILE_LIMIT_BYTES = 1 << 20
-_ADDRESS = r"^(\[[0-9a-fA-F:]+\]|[-.a-zA-Z0-9]*):[0-9]{1,5}$"
 
 
 class Tls(Model):
@@ -60,9 +56,9 @@ class Gateway(Model):
 class Configuration(Model):
     """What the extender can be told."""
 
-    listen: Annotated[str, Field(pattern=_ADDRESS)] = "127.0.0.1:8888"
+    listen: Address = "127.0.0.1:8888"
     """HOST:PORT for kube-scheduler, people, probes and metrics."""
-    metrics_listen: Annotated[str, Field(pattern=_ADDRESS)] | None = None
+    metrics_listen: Address | None = None
     """HOST:PORT for those who come from elsewhere: metrics and probes, nothing else; without TLS."""
     tls: Tls | None = None
     """Needed where kube-scheduler is not in the same pod."""
@@ -98,19 +94,15 @@ class Configuration(Model):
     @property
     def address(self) -> tuple[str, int]:
         """Host and port to listen on; an empty host is all of them."""
-        return _split(self.listen)
+        return host_and_port(self.listen)
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
         """Host and port of the page for those from elsewhere."""
-        return None if self.metrics_listen is None else _split(self.metrics_listen)
+        return None if self.metrics_listen is None else host_and_port(self.metrics_listen)
 
     @model_validator(mode="after")
     def _consistent(self) -> Configuration:
-        if self.address[1] > 65_535:
-            raise ValueError("listen: a port is at most 65535")
-        if self.metrics_address is not None and self.metrics_address[1] > 65_535:
-            raise ValueError("metrics_listen: a port is at most 65535")
         local = self.address[0] in ("127.0.0.1", "::1", "localhost")
         if self.tls is None and not local:
             raise ValueError("listen: without tls only 127.0.0.1 is served; set tls or listen there")
@@ -128,30 +120,10 @@ class Configuration(Model):
         return self
 
 
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
 def load_configuration(path: Path | None) -> Configuration:
     """Read a configuration file; the defaults without one.
 
     Raises:
         ManifestError: the file cannot be read, is not YAML, or holds something that is not understood.
     """
-    if path is None:
-        return Configuration()
-    try:
-        if path.stat().st_size > _FILE_LIMIT_BYTES:
-            raise ManifestError("is larger than 1 MiB; this is no configuration", place=str(path))
-        document = yaml.safe_load(path.read_text()) or {}
-    except OSError as error:
-        raise ManifestError(f"cannot be read: {error.strerror}", place=str(path)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ManifestError(f"is not YAML: {str(error).splitlines()[0]}", place=str(path)) from None
-    try:
-        return Configuration.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "document"
-        raise ManifestError(f"{field}: {first['msg']}", place=str(path)) from None
+    return Configuration() if path is None else read_configuration(Configuration, path)

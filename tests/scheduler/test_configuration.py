@@ -18,15 +18,18 @@ from efaas.errors import ManifestError
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("holdLimits: 5s", "holdLimits: Extra inputs are not permitted"),
+        ("holdLimits: 5s", "holdLimits: unknown field; did you mean holdLimit?"),
         ("stalenessLimit: 5", "'5' is not a duration"),
         ("listen: 0.0.0.0:8888", "without tls only 127.0.0.1 is served"),
-        ("listen: 127.0.0.1:99999", "a port is at most 65535"),
-        ("metricsListen: ':99999'", "metrics_listen: a port is at most 65535"),
+        ("listen: 127.0.0.1:99999", "listen: a port is at most 65535"),
+        ("metricsListen: ':99999'", "metricsListen: a port is at most 65535"),
         ("halfLife: 0s", "half_life: must be above 0"),
         ("weights: {a: 0}", "weights.a"),
         ("limits: {requestBytes: 1}", "limits.requestBytes"),
         ("[", "is not YAML"),
+        ("{}\n---\nlisten: 127.0.0.1:1", "more than one document"),
+        ("#" * (1 << 20) + "\n", "larger than 1 MiB"),
+        ("- listen", "valid dictionary"),
     ],
 )
 def test_a_wrong_configuration_is_refused_with_the_field(tmp_path: Path, text: str, words: str):

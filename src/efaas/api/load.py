@@ -76,17 +76,10 @@ def load_documents(paths: Iterable[Path | str]) -> Documents:
     """
     reading = _Reading()
     for path in paths:
-        path = Path(path)
         try:
-            if path.stat().st_size > FILE_LIMIT_BYTES:
-                raise ManifestError(f"is larger than {FILE_LIMIT_BYTES >> 20} MiB; split it", place=str(path))
-            text = path.read_bytes()
-        except OSError as error:
-            reading.faults.append(ManifestError(f"cannot be read: {error.strerror}", place=str(path)))
+            reading.read(read_bounded(Path(path), FILE_LIMIT_BYTES, "split it"), str(path))
         except ManifestError as fault:
             reading.faults.append(fault)
-        else:
-            reading.read(text, str(path))
     return reading.finish()
 
 
@@ -101,6 +94,22 @@ def load_text(text: str | bytes, place: str = "manifest") -> Documents:
     return reading.finish()
 
 
+def read_bounded(path: Path, limit_bytes: int, remedy: str) -> bytes:
+    """A file's content, of which no more is read than it may hold: a pipe or device tells no size before.
+
+    Raises:
+        ManifestError: it cannot be read, or is larger; `remedy` says what to do then.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit_bytes + 1)
+    except OSError as error:
+        raise ManifestError(f"cannot be read: {error.strerror}", place=str(path)) from None
+    if len(data) > limit_bytes:
+        raise ManifestError(f"is larger than {limit_bytes >> 20} MiB; {remedy}", place=str(path))
+    return data
+
+
 class _Reading:
     """What has been read so far; one pass collects documents and faults side by side."""
 
@@ -113,7 +122,7 @@ class _Reading:
 
     def read(self, data: bytes, place: str) -> None:
         try:
-            for number, document in enumerate(_parse(data, place), start=1):
+            for number, document in enumerate(parse_yaml(data, place), start=1):
                 where = f"{place}, document {number}"
                 if document is not None:
                     self._document(document, where)
@@ -190,8 +199,12 @@ class _Reading:
         self.faults.append(ManifestError(text, place=f"{where}: {path}" if path else where))
 
 
-def _parse(data: bytes, place: str) -> Iterator[object]:
-    """YAML documents of a file, each bounded in nodes and depth."""
+def parse_yaml(data: bytes, place: str) -> Iterator[object]:
+    """YAML documents of a file, each bounded in nodes and depth; None where one is empty.
+
+    Raises:
+        ManifestError: it is not YAML, or more of it than a person would write.
+    """
     if len(data) > FILE_LIMIT_BYTES:
         raise ManifestError(f"is larger than {FILE_LIMIT_BYTES >> 20} MiB; split it", place=place)
     try:
