@@ -198,6 +198,17 @@ def test_closing_ends_all_futures_at_once(dispatch_to, qpu):
     assert qpu.connections[0].closed
 
 
+def test_who_only_leaves_keeps_the_qpu_at_work(dispatch_to, qpu):
+    qpu.hold = True
+    dispatcher = dispatch_to([qpu])
+    future = dispatcher.submit(request())
+    wait_until(lambda: qpu.submitted)
+    dispatcher.close(over=False)
+    with pytest.raises(SessionEnded):
+        future.result(5)
+    assert not qpu.connections[0].closed
+
+
 @pytest.mark.parametrize(
     ("given", "shape"), [([0.1, 0.2], (1, 2)), ([[0.1], [0.2]], (2, 1)), (np.empty((1, 0)), (1, 0))]
 )

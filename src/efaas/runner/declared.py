@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from efaas.journal import open_journal
 from efaas.runner.environment import RunnerEnvironment
 from efaas.runner.limits import Limits
-from efaas.runner.main import EXIT_EXPIRED, closing, dispatcher_for
+from efaas.runner.main import EXIT_EXPIRED, Interrupted, closing, dispatcher_for
 from efaas.runner.progress import Progress
 from efaas.runner.result import leave_summary, problem_document, session_result, write_json
 from efaas.runner.waiting import LimitReached
@@ -34,6 +35,7 @@ def run_declared(
     journal = open_journal(environment.journal, "session", session.key, environment.lease_epoch)
     options: dict[str, Any] = {} if connect is None else {"connect": connect}
     dispatcher = dispatcher_for(environment, session, progress, **options)
+    over = True
     try:
         from efaas.core.speculation import Mode
         from efaas.optimizers.stopping import StoppingRule
@@ -78,5 +80,8 @@ def run_declared(
         progress.finished(result)
         progress.state(status, reason, dispatcher.device)
         return code
+    except Interrupted:
+        over = False
+        raise
     finally:
-        closing(dispatcher.close, journal.close)
+        closing(functools.partial(dispatcher.close, over=over), journal.close)

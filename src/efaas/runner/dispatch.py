@@ -201,8 +201,14 @@ class Dispatcher:
         with self._changed:
             return self._turning.device
 
-    def close(self) -> None:
-        """Say goodbye to the QPU; futures without a result fail."""
+    def close(self, *, over: bool = True) -> None:
+        """End here; futures without a result fail.
+
+        Args:
+            over: whether the session is, so that the QPU drops its jobs. If it is not, nothing is said: the
+                process ends, jobs go on and their results wait for the next runner, because one that runs is
+                charged whether it is dropped or not.
+        """
         with self._changed:
             if self._closed:
                 return
@@ -212,8 +218,9 @@ class Dispatcher:
             self._connector.stop()
             open_now = self._turning.let_go()
         self._fail_all(SessionEnded("the session is closed here"))
-        for connected in open_now:
-            connected.connection.close()
+        if over:
+            for connected in open_now:
+                connected.connection.close()
 
     # --- the dispatcher's own thread ----------------------------------------------------------------
 

@@ -73,6 +73,9 @@ def run_program(
         progress.finished(result)
         progress.state(status, reason, handle.device)
         return code
+    except Interrupted:
+        handle.close(over=False)
+        raise
     finally:
         adopt(None)
         handle.close()

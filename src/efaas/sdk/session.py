@@ -12,6 +12,7 @@ same job id, so a result that the QPU has kept is not computed, and never charge
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +28,7 @@ from efaas.journal import open_journal
 from efaas.runner.environment import RunnerEnvironment
 from efaas.runner.jobs import Connect, Request
 from efaas.runner.limits import Limits
-from efaas.runner.main import closing, dispatcher_for
+from efaas.runner.main import Interrupted, closing, dispatcher_for
 from efaas.runner.progress import Progress
 from efaas.runner.waiting import LimitReached
 from efaas.sdk.answers import Answers
@@ -416,15 +417,19 @@ class Session:
         """The device in use."""
         return self._dispatcher.device
 
-    def close(self) -> None:
-        """End the session's connection; what is not done fails, and closing twice does nothing."""
+    def close(self, *, over: bool = True) -> None:
+        """End the session's connection; what is not done fails, and closing twice does nothing.
+
+        Args:
+            over: whether the session is; if another process will go on with it, its jobs are left to that.
+        """
         with self._lock:
             if self._closed:
                 return
             self._closed = True
         self._reports.flush()
         self._wake.set()
-        closing(self._dispatcher.close)
+        closing(functools.partial(self._dispatcher.close, over=over))
         self._answers.close()
         closing(self._journal.close)
 
@@ -434,7 +439,8 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        # A signal that no limit sent ends this process, not the session.
+        self.close(over=self._limit is not None or not isinstance(error, Interrupted))
 
     # --- results ------------------------------------------------------------------------------------
 
