@@ -52,8 +52,17 @@ def test_a_deleted_session_leaves_the_device_and_nothing_behind(kubectl: Kubectl
     kubectl.apply(loop("unwanted", 400, **SLOW))
     kubectl.wait_for_state("unwanted", "Running")
     kubectl("delete", "vqa", "unwanted", "--timeout=60s", timeout_s=70)
-    assert not kubectl.everywhere("pods", "efaas.dev/session-name=unwanted")
-    assert "unwanted" not in kubectl("get", "configmaps", "-o", "name")
+    # What it owned is collected once it is gone.
+    wait_until(
+        "its runner to be gone",
+        lambda: not kubectl.everywhere("pods", "efaas.dev/session-name=unwanted"),
+        SHORT_S,
+    )
+    wait_until(
+        "its ConfigMaps to be gone",
+        lambda: "unwanted" not in kubectl("get", "configmaps", "-o", "name"),
+        SHORT_S,
+    )
     wait_until(
         "the slot to be free",
         lambda: kubectl.get("qpudevice", "right")["status"].get("activeSessions", 0) == 0,
