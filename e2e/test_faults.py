@@ -18,7 +18,7 @@ from e2e.support.kubectl import FINAL, LONG_S, MEDIUM_S, Kubectl, wait_until
 from e2e.support.sessions import SYSTEM, Undisturbed, ask_gateway, loop, trajectory
 
 TIME_SCALE = "0.8"
-NAMES = ("one", "two", "three", "four")
+NAMES = ("one", "two", "three")
 
 
 class Sessions:
@@ -61,8 +61,9 @@ class Sessions:
 
     def on(self, device_name: str) -> str:
         """A session on a device."""
-        found = [name for name in self.names if self._kubectl.session(name).get("device") == device_name]
-        assert found, f"no session is on {device_name}"
+        placed = {name: self._kubectl.session(name).get("device") for name in self.names}
+        found = [name for name in self.names if placed[name] == device_name]
+        assert found, f"no session is on {device_name}: {placed}"
         return found[0]
 
     def assert_as_undisturbed(self) -> None:
@@ -128,7 +129,7 @@ def test_pods_are_killed(kubectl: Kubectl, tmp_path: Path):
 
 
 def test_nodes_and_the_api_server_are_killed(kubectl: Kubectl, tmp_path: Path):
-    sessions = Sessions(kubectl, "nodes", 110, tmp_path)
+    sessions = Sessions(kubectl, "nodes", 105, tmp_path)
     left_node = pod_of(kubectl, "left")["spec"]["nodeName"]
     control_plane = next(
         node["metadata"]["name"]
