@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from efaas_gateway.reports import read_report
 from efaas_operator.configuration import Gateway
-from efaas_operator.services.ports import Progress
+from efaas_operator.services.ports import Charged, Progress
 from efaas_operator.services.progress import GatewayProgress
 from efaas_operator.services.reports import GatewayReports
 
@@ -68,6 +68,36 @@ def test_progress_is_read_page_by_page_and_who_got_on_is_told(token: Path):
         pages[""]["items"][0]["iterations"] = 4
         await until(lambda: len(moved) == 3)
         task.cancel()
+        await runner.cleanup()
+
+    run(scenario)
+
+
+def test_charges_of_a_session_are_asked_for_since_it_began(token: Path):
+    asked: list[dict[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(dict(request.query))
+        if request.query["tenant"] == "away":
+            raise web.HTTPServiceUnavailable
+        rows = [
+            {"session": "chemistry/a", "shots": 4096, "qpu_s": 1.5, "cpu_s": 9.0},
+            {"session": "chemistry/b", "shots": 1, "qpu_s": 0.1, "cpu_s": 9.0},
+        ]
+        return web.json_response({"items": rows})
+
+    async def scenario() -> None:
+        app = web.Application()
+        app.router.add_get("/api/v1/usage", answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        progress = GatewayProgress(url, token, None, 1.0, lambda key: None)
+        assert await progress.charged("chemistry/a", 1.8e9) == Charged(4096, 1.5)
+        assert await progress.charged("chemistry/c", 1.8e9) is None
+        assert await progress.charged("away/a", 1.8e9) is None
+        assert asked[0] == {"by": "session", "tenant": "chemistry", "start": "1800000000.0"}
         await runner.cleanup()
 
     run(scenario)

@@ -96,6 +96,10 @@ class ProgressSource(Protocol):
         """The session is gone."""
         ...
 
+    async def charged(self, session: str, since_s: float) -> Charged | None:
+        """What devices booked for a session since then, silent ones too; None if that is not known."""
+        ...
+
     async def run(self) -> None:
         """Whatever goes on all the time; until cancelled."""
         ...

@@ -19,6 +19,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from efaas.core.session import ProtocolError, SessionMachine, SessionState
@@ -325,7 +326,7 @@ class SessionService:
                 case CloseOnDevices():
                     if not life.closed:
                         if record.epoch == 0 or await self._devices.close_session(key):
-                            self._hear_charges(key, life)
+                            await self._hear_charges(key, session, life)
                             await self._finish(key, life)
                         else:
                             again_s = self._repair_s
@@ -413,15 +414,21 @@ class SessionService:
                 await self._runners.force_away(pod)  # its log is old news
             self._runners.forget(pod)
 
-    def _hear_charges(self, key: str, life: Life) -> None:
-        """Tell the machine what devices said when they closed the session: nothing is charged after that."""
-        charged = self._devices.charged(key)
-        if charged is not None:
-            record, now_s = life.kept.record, self._clock()
-            life.machine.handle(
-                Reported(now_s, record.iterations, charged.shots, charged.qpu_s, charged.last_job_s)
-            )
-            self._charge(key, life, now_s)
+    async def _hear_charges(self, key: str, session: Document, life: Life) -> None:
+        """Tell the machine what the session was charged: nothing is after its devices closed it.
+
+        Devices that answer said so when they closed it. What a device booked that has gone silent, or that
+        this process never heard of, only the gateway knows.
+        """
+        record = life.kept.record
+        begun_s = datetime.fromisoformat(session["metadata"]["creationTimestamp"]).timestamp()
+        for charged in (self._devices.charged(key), await self._progress.charged(key, begun_s)):
+            if charged is not None:
+                now_s = self._clock()
+                life.machine.handle(
+                    Reported(now_s, record.iterations, charged.shots, charged.qpu_s, charged.last_job_s)
+                )
+                self._charge(key, life, now_s)
 
     async def _finish(self, key: str, life: Life) -> None:
         """All is said on the devices: write how it ended, then let go of the object."""
