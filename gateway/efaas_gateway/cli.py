@@ -26,6 +26,9 @@ class _Group(click.Group):
             context.exit(2 if isinstance(error, InputError) else 1)
 
 
+_DAYS = click.FloatRange(min=0, max=100_000)
+_BYTES = click.IntRange(min=0)
+
 _STORE = click.option(
     "--store",
     required=True,
@@ -65,9 +68,16 @@ def main() -> None:
 @click.option(
     "--tls-key", type=click.Path(path_type=Path), help="Its key; both are read anew when they change."
 )
-@click.option("--half-life", "half_life_s", type=float, default=600.0, show_default=True, help="Seconds.")
-@click.option("--keep-days", type=float, help="Delete what ended longer ago, once an hour.")
-@click.option("--keep-bytes", type=int, help="Journal bytes kept for each tenant; the oldest go first.")
+@click.option(
+    "--half-life",
+    "half_life_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="Seconds.",
+)
+@click.option("--keep-days", type=_DAYS, help="Delete what ended longer ago, once an hour.")
+@click.option("--keep-bytes", type=_BYTES, help="Journal bytes kept for each tenant; the oldest go first.")
 @click.option("--follow", type=click.Path(path_type=Path), help="Run folder of `efaas run` to read along.")
 @click.option(
     "--with-parent",
@@ -120,10 +130,12 @@ def restore(store: str, file: Path) -> None:
 
 @main.command()
 @_STORE
-@click.option("--days", type=float, help="Delete sessions that ended longer ago, and old events and states.")
-@click.option("--tenant-bytes", type=int, help="Journal bytes kept for each tenant; oldest ended go first.")
+@click.option("--days", type=_DAYS, help="Delete sessions that ended longer ago, and old events and states.")
 @click.option(
-    "--compact-after", type=float, metavar="DAYS", help="Drop journals of sessions ended this long."
+    "--tenant-bytes", type=_BYTES, help="Journal bytes kept for each tenant; oldest ended go first."
+)
+@click.option(
+    "--compact-after", type=_DAYS, metavar="DAYS", help="Drop journals of sessions ended this long."
 )
 def prune(store: str, days: float | None, tenant_bytes: int | None, compact_after: float | None) -> None:
     """Delete what is old or too much; usage, results and running sessions stay."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import logging
 import os
@@ -17,6 +16,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from efaas.api.address import checked_address, host_and_port, is_loopback
+from efaas.api.load import read_bounded
 from efaas.errors import EfaasError, InputError
 from efaas_gateway.access import Access, LocalAccess, User
 from efaas_gateway.api.context import Canceller
@@ -84,18 +85,20 @@ def access_for(options: Options) -> tuple[Access, Canceller | None]:
                 raise InputError("KUBERNETES_SERVICE_HOST is not set; give the URL", place="--kubernetes")
             url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
             token, ca = token or _SERVICE_ACCOUNT / "token", ca or _SERVICE_ACCOUNT / "ca.crt"
+        if not url.startswith(("https://", "http://")):
+            raise InputError(f"{url!r} is no https://HOST:PORT", place="--kubernetes")
         access = ClusterAccess(ApiServer(url, token, ca), options.system_accounts)
         return access, access
     if options.token_file is None:
         raise InputError("give a --token-file, or --kubernetes", place="--token-file")
     try:
-        token_text = options.token_file.read_text().strip()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", place=str(options.token_file)) from None
+        token_text = read_bounded(options.token_file, 1 << 20, "this is no token").decode().strip()
+    except UnicodeDecodeError:
+        raise InputError("holds no token: it is not UTF-8 text", place=str(options.token_file)) from None
     if len(token_text) < 16:
         raise InputError("holds fewer than 16 characters", place=str(options.token_file))
     for place, address in (("--listen", options.listen), ("--stream-listen", options.stream_listen)):
-        if not _is_loopback(address):
+        if not is_loopback(host_and_port(address)[0]):
             logger.warning("%s %s can be reached from other machines, by one secret", place, address)
     return LocalAccess(token_text), ParentCanceller() if options.with_parent else None
 
@@ -113,19 +116,15 @@ def tls_of(options: Options) -> Tls | None:
     return Tls(options.tls_cert, options.tls_key)
 
 
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 async def run(options: Options) -> int:
     """Serve until told to end; returns the exit code."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    for place, address in (("--listen", options.listen), ("--stream-listen", options.stream_listen)):
+        checked_address(address, place)
+    if options.follow is not None and not options.follow.is_dir():
+        raise InputError("is no folder of a run", place=str(options.follow))
     access, canceller = access_for(options)
     store = Store(options.store)
     gateway = Gateway(

@@ -39,7 +39,8 @@ class Tls:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.cert_file, self.key_file)
         except (OSError, ssl.SSLError) as error:
-            words = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+            # Of what is no PEM at all OpenSSL tells no reason.
+            words = (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or "not PEM"
             raise InputError(
                 f"cannot be used with {self.key_file}: {words}", place=str(self.cert_file)
             ) from None

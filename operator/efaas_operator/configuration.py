@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from efaas.api.configuration import Address, host_and_port, read_configuration
+from efaas.api.address import Address, host_and_port
+from efaas.api.configuration import read_configuration
 from efaas.api.meta import Model, Name
 from efaas.api.quantities import Duration, seconds
 from efaas_operator import settings

@@ -104,9 +104,12 @@ def token_from_file(path: Path) -> SharedToken:
     """
     try:
         mode = path.stat().st_mode
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the token cannot be read: {error}", place=str(path)) from None
+        with path.open(encoding="utf-8") as file:
+            token = file.read(2 * LONGEST_TOKEN).strip()
+    except OSError as error:
+        raise InputError(f"the token cannot be read: {error.strerror}", place=str(path)) from None
+    except UnicodeDecodeError:
+        raise InputError("the token cannot be read: it is not UTF-8 text", place=str(path)) from None
     if mode & 0o077:
         raise InputError(f"has mode {mode & 0o777:o}, others can read it; chmod 600 it", place=str(path))
     if not token or len(token) > LONGEST_TOKEN:

@@ -157,10 +157,17 @@ async def _read_log(options: Options, device: QPUDevice, limits: ServerLimits) -
 
 
 def write_address(path: Path, said: Mapping[str, object]) -> None:
-    """Write the address file in one piece, so that who waits for it never reads half."""
+    """Write the address file in one piece, so that who waits for it never reads half.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     new = path.with_name(f".{path.name}.new")
-    new.write_text(json.dumps(said) + "\n", encoding="utf-8")
-    os.replace(new, path)
+    try:
+        new.write_text(json.dumps(said) + "\n", encoding="utf-8")
+        os.replace(new, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}", place="--address-file") from None
 
 
 def _describe_worker(ready: EngineReady) -> str:

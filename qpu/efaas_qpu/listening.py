@@ -8,6 +8,7 @@ service, and nothing else, can also be had at an address of its own.
 from __future__ import annotations
 
 import logging
+import ssl
 from pathlib import Path
 
 import grpc
@@ -32,7 +33,7 @@ class Certificate:
         key: its private key, PEM.
 
     Raises:
-        InputError: a file cannot be read.
+        InputError: a file cannot be read, or they are no certificate with its key.
     """
 
     def __init__(self, chain: Path, key: Path) -> None:
@@ -41,6 +42,11 @@ class Certificate:
             self._seen = self._read()
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror}", place=str(error.filename)) from None
+        try:
+            # gRPC would say no more than that it cannot listen.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key)
+        except ssl.SSLError:
+            raise InputError(f"is no certificate, PEM, that goes with {key}", place=str(chain)) from None
 
     def credentials(self) -> grpc.ServerCredentials:
         """Credentials that look for a newer certificate with each connection."""

@@ -8,12 +8,12 @@ and what needs it waits. A worker that cannot start at all ends the server with 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from efaas.api.address import checked_address, is_loopback
 from efaas.api.device import Drift, Noise, QPUDevice
 from efaas.api.load import load_documents
 from efaas.core.drift_trace import DriftTrace
@@ -97,24 +97,15 @@ def read_trace(path: Path, device: QPUDevice, snapshot: DeviceSnapshot) -> Drift
 
 
 def address(text: str, place: str) -> tuple[str, int]:
-    """Host and port of ``HOST:PORT``; gRPC itself would take any number for a port.
+    """Host, as it was written, and port of an address to listen on.
 
     Raises:
-        InputError: it is not of that form.
+        InputError: it is no address, or names no host.
     """
-    host, colon, port = text.rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
-        raise InputError(f"{text!r} is not HOST:PORT with a port from 0 to 65535", place=place)
-    return host, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on `host`."""
-    host = host.strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    host, port = checked_address(text, place)
+    if not host:
+        raise InputError(f"{text!r} names no host; give 127.0.0.1, 0.0.0.0 or [::]", place=place)
+    return text.rpartition(":")[0], port
 
 
 def authenticator_for(options: Options) -> Authenticator:
@@ -124,6 +115,8 @@ def authenticator_for(options: Options) -> Authenticator:
         InputError: the options do not go together, or what they name cannot be read.
     """
     listen_host, _ = address(options.listen, "--listen")
+    if options.health_listen is not None:
+        address(options.health_listen, "--health-listen")
     if options.kubernetes is not None and options.token_file is not None:
         raise InputError("goes with no --kubernetes; give one of them", place="--token-file")
     if options.kubernetes is not None:
@@ -133,7 +126,7 @@ def authenticator_for(options: Options) -> Authenticator:
         return ClusterAuthenticator(server, options.audience, options.keeper_account)
     if options.token_file is not None:
         return token_from_file(options.token_file)
-    if not is_loopback(listen_host):
+    if not is_loopback(listen_host.strip("[]")):
         raise InputError(
             f"{options.listen} can be reached from other machines; give --kubernetes or a --token-file, or"
             " use 127.0.0.1",
@@ -152,6 +145,10 @@ async def serve(options: Options, limits: ServerLimits | None = None) -> None:
     device, snapshot = read_device(options.device)
     trace = read_trace(options.device, device, snapshot)
     authenticator = authenticator_for(options)
+    try:
+        options.data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{options.data} cannot be made: {error.strerror}", place="--data") from None
     simulation = device.spec.simulation
     engine = EngineProcess(snapshot, noisy=simulation.noise is Noise.DEVICE, method=simulation.method.value)
     starting = asyncio.create_task(engine.start())

@@ -58,6 +58,8 @@ class Store:
             path = Path(self.url.database)
             if not path.parent.is_dir():
                 raise InputError("its folder does not exist; make it first", place=str(path))
+            if path.exists() and not path.is_file():
+                raise InputError("is no file; name one for the database", place=str(path))
         self.engine = _engine(self.url, self.is_sqlite, durable)
         try:
             from efaas_gateway.store.schema import require_schema
@@ -128,6 +130,8 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
+        if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            raise InputError("is no SQLite database; name another file", place="store") from None
         if isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InternalError) or (
             error.connection_invalidated or isinstance(error, sqlalchemy.exc.InterfaceError)
         ):

@@ -6,9 +6,9 @@ Operator and extender are told what to do in the same way and refuse it in the s
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import ValidationError
 
 from efaas.api.load import explain, parse_yaml, read_bounded
 from efaas.api.meta import Model
@@ -18,26 +18,6 @@ _M = TypeVar("_M", bound=Model)
 
 _SIZE_LIMIT_BYTES = 1 << 20
 """Largest configuration that is read."""
-
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """Host, without the brackets of IPv6 and empty for all, and port of an `Address`."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _in_range(address: str) -> str:
-    if host_and_port(address)[1] > 65_535:
-        raise ValueError("a port is at most 65535")
-    return address
-
-
-Address = Annotated[
-    str,
-    Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[-.a-zA-Z0-9]*):[0-9]{1,5}$"),
-    AfterValidator(_in_range),
-]
-"""HOST:PORT; without a host, to listen on, all of them."""
 
 
 def read_configuration(model: type[_M], path: Path) -> _M:

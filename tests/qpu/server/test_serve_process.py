@@ -321,6 +321,15 @@ def test_it_ends_with_its_parent(server):
         (DEVICE.format(noise="None"), ["--listen", "0.0.0.0:0"], "--token-file"),
         (DEVICE.format(noise="None"), ["--listen", "127.0.0.1:99999"], "0 to 65535"),
         (DEVICE.format(noise="None"), ["--metrics-listen", "9090"], "HOST:PORT"),
+        (DEVICE.format(noise="None"), ["--health-listen", "127.0.0.1:70000"], "--health-listen: "),
+        (DEVICE.format(noise="None"), ["--data", "/proc/none"], "--data: /proc/none cannot be made"),
+        (DEVICE.format(noise="None"), ["--token-file", "/dev/zero"], "others can read it"),
+        (
+            DEVICE.format(noise="None"),
+            ["--tls-cert", __file__, "--tls-key", __file__],
+            f"{__file__}: is no certificate",
+        ),
+        (DEVICE.format(noise="None"), ["--address-file", "/proc/none"], "--address-file: /proc/none cannot"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_two(tmp_path, document, options, sentence):
