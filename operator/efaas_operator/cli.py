@@ -12,6 +12,8 @@ import click
 from efaas.errors import EfaasError
 
 _PATH = click.Path(path_type=Path, dir_okay=False)
+_BAD_INPUT = 2
+"""Exit code where another try with the same files can only fail again."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,7 +37,8 @@ def serve(config: Path, kubeconfig: Path | None, address_file: Path | None) -> N
         configuration = load_configuration(config)
         connection = connect(kubeconfig)
     except EfaasError as error:
-        raise click.ClickException(str(error)) from None
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(_BAD_INPUT)
     start_logging(configuration.log_level)
     for name in ("kopf.objects", "kopf.activities"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -17,6 +17,8 @@ from efaas.cluster.explain import explained
 from efaas.errors import EfaasError
 
 _PATH = click.Path(path_type=Path, dir_okay=False)
+_BAD_INPUT = 2
+"""Exit code where another try with the same files can only fail again."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,7 +42,8 @@ def serve(config: Path | None, kubeconfig: Path | None, address_file: Path | Non
         configuration = load_configuration(config)
         connection = connect(kubeconfig)
     except EfaasError as error:
-        raise click.ClickException(str(error)) from None
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(_BAD_INPUT)
     start_logging(configuration.log_level)
     try:
         asyncio.run(Extender(configuration, connection).run(address_file))

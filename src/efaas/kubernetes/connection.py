@@ -18,6 +18,8 @@ import yaml
 
 from efaas.errors import ManifestError
 
+_REMEDY = "give one as `kubectl config view --raw` prints it"
+
 IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -70,8 +72,12 @@ def _from_kubeconfig(path: Path) -> Connection:
         server = str(cluster["server"]).rstrip("/")
     except OSError as error:
         raise ManifestError(f"cannot be read: {error.strerror}", place=str(path)) from None
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ManifestError(f"is no kubeconfig: {error!r} is missing or wrong", place=str(path)) from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ManifestError(f"is not YAML; {_REMEDY}", place=str(path)) from None
+    except KeyError as error:
+        raise ManifestError(f"is no kubeconfig, {error} is missing; {_REMEDY}", place=str(path)) from None
+    except TypeError:
+        raise ManifestError(f"is no kubeconfig; {_REMEDY}", place=str(path)) from None
     if "exec" in user or "auth-provider" in user:
         raise ManifestError(
             "needs a program for its token; give one with a token or a certificate", place=str(path)
