@@ -168,6 +168,18 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert result.exit_code == 2
 
 
+def test_a_folder_that_cannot_be_made_is_named() -> None:
+    result = efaas("bench", "--out", "/proc/none")
+    assert result.stderr == "error: --out: /proc/none cannot be made: No such file or directory\n"
+    assert result.exit_code == 2
+
+
+def test_what_never_ends_is_not_read_to_its_end() -> None:
+    result = efaas("run", "/dev/zero")
+    assert result.stderr == "error: /dev/zero: is larger than 4 MiB; split it\n"
+    assert result.exit_code == 2
+
+
 def test_resuming_what_is_no_run_names_the_last_ones(tmp_path: Path) -> None:
     (tmp_path / "20260101-120000-h2").mkdir()
     (tmp_path / "20260101-120000-h2" / "manifest.yaml").touch()

@@ -60,7 +60,10 @@ def bench(options: BenchOptions) -> None:
         there = ", ".join(EXPERIMENTS)
         raise InputError(f"{unknown[0]!r} is no experiment; there are {there}", place="--only")
     out = options.out
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be made: {error.strerror}", place="--out") from None
     grid = tasks(full=options.full, seeds=options.seeds, data=options.data, only=options.only)
     with _progress() as progress:
         run_grid(out, grid, processes=options.processes, progress=progress)
