@@ -29,8 +29,9 @@ from efaas.core.qpu.view import Outlook
 from efaas.errors import EfaasError, InputError
 from efaas_qpu.clock import DeviceClock
 from efaas_qpu.engine.messages import WorkerFailed
+from efaas_qpu.entries import Booking, CalibrationRecord, Entry, Kept
 from efaas_qpu.jobs import LiveJob, execution, partial_message, queued_message, result_message
-from efaas_qpu.ledger import Booking, CalibrationRecord, DurableLedger, Entry, Kept
+from efaas_qpu.ledger import DurableLedger
 from efaas_qpu.living import LivingDevice
 from efaas_qpu.metrics import Metrics
 from efaas_qpu.uses import whole_ns

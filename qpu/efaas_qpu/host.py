@@ -26,8 +26,9 @@ from efaas_qpu.authentication import Authenticator, NotAdmitted, OpenDoor
 from efaas_qpu.configuration import Offer
 from efaas_qpu.driver import DeviceDriver, Machine
 from efaas_qpu.engine.messages import Prepared, WorkerFailed
+from efaas_qpu.entries import Known, Lease, is_another
 from efaas_qpu.jobs import LiveJob, live_job, queued_message
-from efaas_qpu.ledger import DurableLedger, Known, Lease, is_another
+from efaas_qpu.ledger import DurableLedger
 from efaas_qpu.limits import ServerLimits
 from efaas_qpu.living import Engine, LivingDevice
 from efaas_qpu.metrics import Metrics

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from efaas_qpu.engine.messages import Evaluation, Executed, PartialEstimate, Prepared, WorkerFailed
 from efaas_qpu.engine.observables import check_terms, measurement_bases
+from efaas_qpu.entries import Booking, Entry
 from efaas_qpu.host import QpuHost
-from efaas_qpu.ledger import Booking, DurableLedger, Entry
+from efaas_qpu.ledger import DurableLedger
 from efaas_qpu.limits import ServerLimits
 from efaas_qpu.listening import listen
 

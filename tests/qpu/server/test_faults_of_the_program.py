@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from efaas_qpu.ledger import Entry
+from efaas_qpu.entries import Entry
 
 from efaas.api.wire import qpu_pb2 as wire
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 
-from efaas_qpu.ledger import (
+from efaas_qpu.entries import (
     Booking,
     CalibrationRecord,
     Entry,
     Kept,
     Lease,
-    Ledger,
     entry_from_record,
     entry_to_record,
 )
+from efaas_qpu.ledger import Ledger
 from efaas_qpu.limits import ServerLimits
 from hypothesis import given
 from hypothesis import strategies as st

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from efaas_qpu.ledger import Booking, DurableLedger, Entry
+from efaas_qpu.entries import Booking, Entry
+from efaas_qpu.ledger import DurableLedger
 from efaas_qpu.limits import ServerLimits
 from efaas_qpu.uses import FORGOTTEN, LOST, Uses
 from hypothesis import given
