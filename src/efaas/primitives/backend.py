@@ -19,6 +19,7 @@ from qiskit.providers import BackendV2, Options
 from qiskit.transpiler import Target
 
 from efaas.api.device import Noise, QPUDevice
+from efaas.api.load import load_text
 from efaas.api.meta import wire
 from efaas.devices import (
     DeviceSnapshot,
@@ -26,6 +27,7 @@ from efaas.devices import (
     QubitCalibration,
     ideal,
     load_snapshot,
+    snapshot_from_json,
     snapshot_to_json,
 )
 from efaas.devices.target import build_target
@@ -71,6 +73,17 @@ class Backend(BackendV2):  # type: ignore[misc]
         if isinstance(given, cls):
             return given
         return cls(DEFAULT_DEVICE if given is None else given)
+
+    @classmethod
+    def of_document(cls, text: str) -> Backend:
+        """The backend whose `document` this is."""
+        documents = load_text(text)
+        device = documents.devices[0]
+        if device.spec.model.snapshot is not None:
+            return cls(device)
+        [data] = documents.config_maps.values()
+        noise = device.spec.simulation.noise is Noise.DEVICE
+        return cls(snapshot_from_json(data["snapshot.json"]), noise=noise)
 
     def with_noise(self, noise: bool) -> Backend:
         """The same device, with or without noise."""

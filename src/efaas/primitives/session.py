@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
-import re
 import secrets
 import threading
 import time
@@ -31,11 +29,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from efaas.errors import EfaasError, InputError, QpuUnavailable, SessionEnded
+from efaas.errors import EfaasError, InputError, SessionEnded
 from efaas.primitives import registry
+from efaas.primitives.announcing import announced, end_server
 from efaas.primitives.backend import Backend
+from efaas.primitives.durations import seconds
 from efaas.primitives.job import PrimitiveJob
 from efaas.primitives.local_server import LocalServer
+from efaas.primitives.runner_side import in_runner, snapshot_name
 from efaas.primitives.transport import Run, RunnerTransport, StreamTransport, Transport, Work
 
 if TYPE_CHECKING:
@@ -49,11 +50,6 @@ _default: Session | None = None
 
 _LOOK_EVERY_S = 0.1
 """Wall seconds between two looks whether another process has closed the session."""
-
-
-def in_runner() -> bool:
-    """Whether this program runs as a session of EFaaS."""
-    return bool(os.environ.get("EFAAS_QPUS"))
 
 
 def session_for(mode: Any, session: Session | None = None, backend: Any = None) -> Session:
@@ -104,7 +100,7 @@ class Session:
         noise: bool | None = None,
         folder: str | Path | None = None,
     ) -> None:
-        self._max_time_s = _seconds(max_time)
+        self._max_time_s = seconds(max_time)
         self._lock = threading.Lock()
         self._jobs = 0
         self._open: set[Run] = set()
@@ -149,14 +145,14 @@ class Session:
         self._server = server = LocalServer(backend.document(), folder)
         self._client_name = "local/session"
         self._endpoint: Callable[[], str] = functools.partial(
-            _announced, server, self._session_id, backend.document(), self._seed, self._max_time_s
+            announced, server, self._session_id, backend.document(), self._seed, self._max_time_s
         )
         self._token = server.token
         if folder is None:
             self._transport = StreamTransport(self._connector(self._client_name, self._seed))
         else:
             self._open_journal(server, folder, 0 if seed is None else self._seed)
-        self._stop = weakref.finalize(self, _end_server, server, self._session_id, self._transport)
+        self._stop = weakref.finalize(self, end_server, server, self._session_id, self._transport)
         # The address is made known as soon as the server listens, whether or not a job is sent.
         threading.Thread(target=_quietly, args=(self._endpoint,), daemon=True).start()
 
@@ -217,9 +213,6 @@ class Session:
 
     @classmethod
     def _attach(cls, entry: registry.Entry) -> Session:
-        from efaas.api.load import load_text
-        from efaas.devices import snapshot_from_json
-
         self = cls.__new__(cls)
         self._max_time_s = entry.max_time_s
         self._lock = threading.Lock()
@@ -234,16 +227,7 @@ class Session:
         if entry.max_time_s is not None:
             passed_s = (datetime.now(UTC) - self._created).total_seconds()
             self._deadline_s = time.monotonic() + max(0.0, entry.max_time_s - passed_s)
-        documents = load_text(entry.document)
-        device = documents.devices[0]
-        if device.spec.model.snapshot is not None:
-            self._backend = Backend(device)
-        else:
-            [data] = documents.config_maps.values()
-            simulation = device.spec.simulation
-            self._backend = Backend(
-                snapshot_from_json(data["snapshot.json"]), noise=simulation.noise.value == "Device"
-            )
+        self._backend = Backend.of_document(entry.document)
         self._session_id, self._seed, self._token = entry.session_id, entry.seed, entry.token
         self._client_name = f"local/attached-{uuid.uuid4().hex[:12]}"
         self._endpoint = functools.partial(str, entry.endpoint)
@@ -304,7 +288,7 @@ class Session:
         """
         if self._backend is None:
             assert self._program is not None
-            self._backend = Backend(_snapshot_name(self._program.device))
+            self._backend = Backend(snapshot_name(self._program.device))
         return self._backend
 
     def status(self) -> str:
@@ -458,73 +442,6 @@ class Session:
         self.close()
 
 
-def _end_server(server: LocalServer, session_id: str, transport: Transport) -> None:
-    registry.remove(session_id)
-    with contextlib.suppress(EfaasError):
-        transport.close()
-    server.stop()
-
-
-def _announced(
-    server: LocalServer, session_id: str, document: str, seed: int, max_time_s: float | None
-) -> str:
-    """The server's endpoint, waited for; the session can be found by its id from then on."""
-    endpoint = server.endpoint()
-    created = datetime.now(UTC).isoformat()
-    if server.is_running() and not registry.is_known(session_id):
-        entry = registry.Entry(
-            session_id, endpoint, server.token, server.pid, document, seed, created, max_time_s
-        )
-        with contextlib.suppress(OSError):  # then it can be used, but not found by its id
-            registry.write(entry)
-        if not server.is_running():  # it was ended meanwhile
-            registry.remove(session_id)
-    return endpoint
-
-
 def _quietly(call: Callable[[], Any]) -> None:
     with contextlib.suppress(EfaasError, OSError):
         call()
-
-
-_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _seconds(given: int | float | str | None) -> float | None:
-    """Wall seconds of `max_time`.
-
-    Raises:
-        InputError: it is no positive duration.
-    """
-    if given is None:
-        return None
-    total = -1.0
-    if isinstance(given, str):
-        text = given.replace(" ", "")
-        if re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text):
-            total = sum(float(part[:-1]) * _UNITS_S[part[-1]] for part in re.findall(r"[\d.]+[smhd]", text))
-    elif not isinstance(given, bool):
-        total = float(given)
-    if not 0 < total < 1e9:
-        raise InputError(f'is {given!r}; give seconds, or a text such as "1h 30m"', place="max_time")
-    return total
-
-
-def _snapshot_name(device: str) -> str:
-    """Name of the snapshot of a runner's device, as its server says."""
-    import grpc
-
-    from efaas.api.wire import qpu_pb2, qpu_pb2_grpc
-    from efaas.runner.environment import RunnerEnvironment
-
-    targets = [target for target in RunnerEnvironment.read().qpus if target.device == device]
-    for target in targets:
-        try:
-            with grpc.insecure_channel(target.address()) as channel:
-                stub = qpu_pb2_grpc.QpuStub(channel)  # type: ignore[no-untyped-call]
-                return str(stub.Describe(qpu_pb2.DescribeRequest(), timeout=10.0).snapshot)
-        except grpc.RpcError as error:
-            raise QpuUnavailable(
-                f"its server does not say what it is: {error.details()}", place=f"device {device}"
-            ) from None
-    raise InputError(f"there is no device {device!r} among the session's QPUs", place="EFAAS_QPUS")
