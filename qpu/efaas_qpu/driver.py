@@ -26,6 +26,7 @@ from typing import Protocol
 from efaas.api.wire import qpu_pb2 as wire
 from efaas.core.qpu import messages as core
 from efaas.core.qpu.view import Outlook
+from efaas.core.uses import whole_ns
 from efaas.errors import EfaasError, InputError
 from efaas_qpu.clock import DeviceClock
 from efaas_qpu.engine.messages import WorkerFailed
@@ -34,7 +35,6 @@ from efaas_qpu.jobs import LiveJob, execution, partial_message, queued_message, 
 from efaas_qpu.ledger import DurableLedger
 from efaas_qpu.living import LivingDevice
 from efaas_qpu.metrics import Metrics
-from efaas_qpu.uses import whole_ns
 
 logger = logging.getLogger(__name__)
 

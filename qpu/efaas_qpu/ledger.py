@@ -26,6 +26,7 @@ from typing import Any
 
 from efaas.core.calibration import HISTORY_LENGTH, CalibrationEpoch
 from efaas.core.qpu.messages import CalibrationScope
+from efaas.core.uses import LOST, NS, Uses, whole_ns
 from efaas.journal import Journal
 from efaas_qpu.entries import (
     Booking,
@@ -43,7 +44,6 @@ from efaas_qpu.entries import (
     past_to_record,
 )
 from efaas_qpu.limits import ServerLimits
-from efaas_qpu.uses import LOST, NS, Uses, whole_ns
 
 
 class Ledger:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from efaas.local.accounts import DeviceUses
+from efaas.core.uses import Uses
 from efaas.local.folder import finite
 from efaas.local.history import HistoryWriter, read_history
 from efaas.local.live import RunTable
@@ -58,7 +58,7 @@ def run() -> RunRecord:
             clock_s=100.0,
             busy_s=60.0,
             duty_cycle=0.75,
-            uses=DeviceUses(
+            uses=Uses(
                 80_500_000_007,
                 {
                     ("default/h2", "iteration"): (60_000_000_000, 163_840),

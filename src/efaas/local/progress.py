@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from efaas.local.accounts import DeviceUses
+from efaas.core.uses import Uses
 
 
 class State(StrEnum):
@@ -306,7 +306,7 @@ class DeviceRecord:
     """Whether it was given up."""
     charged_s: dict[str, float] = field(default_factory=dict)
     """Device seconds charged to each session so far, as its server tells it."""
-    uses: DeviceUses = field(default_factory=DeviceUses)
+    uses: Uses = field(default_factory=Uses)
     """Where its time went, from its server's log; read at the end."""
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from efaas.core.qpu.config import QpuConfig
-from efaas.local.accounts import NS, DeviceUses
+from efaas.core.uses import NS, Uses
 from efaas.local.progress import RunRecord, SessionRecord, number, percentile
 
 CPUS_PER_DEVICE = QpuConfig().cpu_capacity
@@ -33,7 +33,7 @@ def session_uses(record: RunRecord, key: str) -> dict[str, float]:
     return sums
 
 
-def device_accounts(uses: DeviceUses) -> dict[str, Any]:
+def device_accounts(uses: Uses) -> dict[str, Any]:
     """The account of one device for the summary."""
     nobody = uses.of(None)
     return {

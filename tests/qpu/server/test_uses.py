@@ -7,10 +7,10 @@ from pathlib import Path
 from efaas_qpu.entries import Booking, Entry
 from efaas_qpu.ledger import DurableLedger
 from efaas_qpu.limits import ServerLimits
-from efaas_qpu.uses import FORGOTTEN, LOST, Uses
 from hypothesis import given
 from hypothesis import strategies as st
 
+from efaas.core.uses import FORGOTTEN, LOST, Uses
 from efaas.journal import DirectoryJournal
 from efaas.local.accounts import read_device_uses
 

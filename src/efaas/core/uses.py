@@ -12,6 +12,7 @@ as `LOST` when it reads the log.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 NS = 1_000_000_000
@@ -28,14 +29,14 @@ def whole_ns(seconds: float) -> int:
     return round(seconds * NS)
 
 
+@dataclass(slots=True)
 class Uses:
     """Sums of one device."""
 
-    def __init__(self) -> None:
-        self.held_ns = 0
-        """Time for which the device was held: shots, turning between jobs, calibration."""
-        self.by: dict[tuple[str | None, str], tuple[int, int]] = {}
-        """(nanoseconds, shots) by session and what for; session None: nobody's."""
+    held_ns: int = 0
+    """Time for which the device was held: shots, turning between jobs, calibration."""
+    by: dict[tuple[str | None, str], tuple[int, int]] = field(default_factory=dict)
+    """(nanoseconds, shots) by session and what for; session None: nobody's."""
 
     @property
     def billed_ns(self) -> int:
@@ -49,8 +50,12 @@ class Uses:
 
     @property
     def pending_ns(self) -> int:
-        """Of jobs without a result."""
+        """Of jobs without a result: none, once all sessions have ended."""
         return self.held_ns - self.billed_ns - self.unbilled_ns
+
+    def of(self, session: str | None) -> dict[str, tuple[int, int]]:
+        """(nanoseconds, shots) by what for, of one session or of nobody."""
+        return {what: use for (who, what), use in self.by.items() if who == session}
 
     def add(self, session: str | None, what: str, ns: int, shots: int) -> None:
         """Count a charge."""
