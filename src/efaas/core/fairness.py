@@ -195,7 +195,7 @@ class UsageLedger:
             cpu_s += other_cpu_s * factor
             qpu_s += other_qpu_s * factor
         for penalty_cpu_s, penalty_qpu_s, moment_s in account.penalties.values():
-            factor = self._decay(account.at_s - moment_s)
+            factor = math.exp2((moment_s - account.at_s) / self.half_life_s)
             cpu_s += penalty_cpu_s * factor
             qpu_s += penalty_qpu_s * factor
         return cpu_s, qpu_s

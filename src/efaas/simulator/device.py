@@ -20,6 +20,7 @@ from efaas.core.qpu.messages import (
     Decision,
     Event,
     FailJob,
+    Idle,
     Job,
     SliceFailed,
     SliceFinished,
@@ -149,17 +150,17 @@ class Device:
                 self.time.idle_s += passed_s
 
     def _carry_out(self, decision: Decision, now_s: float) -> None:
-        kind = type(decision)
-        if kind is StartSlice:
-            assert isinstance(decision, StartSlice)
-            self._start_slice(decision, now_s)
-        elif isinstance(decision, (CompleteJob, FailJob)):
-            self._host.job_ended(decision, now_s)
-        elif isinstance(decision, Charge):
+        if isinstance(decision, Charge):
             if decision.session is None and decision.what in ("rerun", "speculation"):
                 self._host.wasted(decision)
+        elif isinstance(decision, StartSlice):
+            self._start_slice(decision, now_s)
         elif isinstance(decision, WakeAt):
             self._wake_at(decision.at_s)
+        elif isinstance(decision, Idle):
+            pass
+        elif isinstance(decision, (CompleteJob, FailJob)):
+            self._host.job_ended(decision, now_s)
         elif isinstance(decision, CutSlice):
             self._token += 1
             self._hold_for(decision.expected_s)

@@ -49,6 +49,12 @@ class CalibrationClock:
 
     def __init__(self, config: CalibrationConfig) -> None:
         self.config = config
+        # Asked for with every event of a device, so looked up and computed once.
+        self._frozen = config.frozen
+        self._max_age_s = config.max_age_s
+        self._early_after_s = _EARLY * config.interval_s
+        self._due_after_s = config.interval_s
+        self._deadline_after_s = min(_LATE * config.interval_s, max(config.max_age_s, 0.0))
         self.epoch = config.epoch
         """Epoch of the last calibration, full or localised."""
         self.serial = 0
@@ -76,8 +82,10 @@ class CalibrationClock:
 
     def limit_s(self, session_limit_s: float | None, policy_limit_s: float) -> float:
         """Oldest calibration on which a job may start."""
-        own_s = math.inf if self.config.frozen else min(self.config.max_age_s, policy_limit_s)
-        return own_s if session_limit_s is None else min(own_s, session_limit_s)
+        own_s = self._max_age_s if self._max_age_s < policy_limit_s else policy_limit_s
+        if self._frozen:
+            own_s = math.inf
+        return own_s if session_limit_s is None or own_s < session_limit_s else session_limit_s
 
     def need(self, job: Job, limit_s: float, now_s: float, *, localised: bool) -> CalibrationNeed | None:
         """The calibration without which the job may not start now; None when it may."""
@@ -99,21 +107,19 @@ class CalibrationClock:
     @property
     def early_s(self) -> float:
         """From here on a scheduled calibration may use an idle device."""
-        return math.inf if self.config.frozen else self.full_at_s + _EARLY * self.config.interval_s
+        return math.inf if self._frozen else self.full_at_s + self._early_after_s
 
     @property
     def due_s(self) -> float:
         """From here on a scheduled calibration waits for the next good moment."""
-        return math.inf if self.config.frozen else self.full_at_s + self.config.interval_s
+        return math.inf if self._frozen else self.full_at_s + self._due_after_s
 
     @property
     def deadline_s(self) -> float:
         """From here on it waits for nothing but what has started."""
         if self.requested:
             return -math.inf
-        if self.config.frozen:
-            return math.inf
-        return self.full_at_s + min(_LATE * self.config.interval_s, max(self.config.max_age_s, 0.0))
+        return math.inf if self._frozen else self.full_at_s + self._deadline_after_s
 
     def full(self, reason: str) -> CalibrationNeed:
         """A full calibration."""

@@ -30,7 +30,7 @@ class Claim:
         """Device seconds that the class can claim now."""
         if self._jobs:
             grown_s = self._value_s + self._share * (now_s - self._at_s)
-            self._value_s = min(self._most_s, grown_s)
+            self._value_s = grown_s if grown_s < self._most_s else self._most_s
         self._at_s = now_s
         return self._value_s
 

@@ -39,6 +39,9 @@ _OUTDATED = 5
 """How often calibrations may overtake a started job before it is given up."""
 
 
+_NOTHING_WAITS = Idle(None, None, "nothing waits")
+
+
 class Dispatcher(Jobs):
     """Decides what the free device does next."""
 
@@ -120,12 +123,15 @@ class Dispatcher(Jobs):
             return run.blocks
         job, clock = run.job, self.calibration
         stale_s = clock.calibrated_at_s(job.job.qubits) + limit_s
-        moments = [at_s for at_s in (clock.due_s, clock.deadline_s, stale_s) if at_s >= self.now_s]
-        first_s = self.now_s + (0.0 if job.id == self.last_job else self.config.slice_cost_s)
-        slice_s = run.blocks * job.job.block_s
-        if moments and min(moments) < math.inf:
+        moment_s = math.inf
+        for at_s in (clock.due_s, clock.deadline_s, stale_s):
+            if self.now_s <= at_s < moment_s:
+                moment_s = at_s
+        if moment_s < math.inf:
             # The first boundary at or after the moment is the last that may be passed unasked.
-            slices = min(slices, max(1, math.ceil((min(moments) - first_s) / slice_s)))
+            first_s = self.now_s + (0.0 if job.id == self.last_job else self.config.slice_cost_s)
+            slice_s = run.blocks * job.job.block_s
+            slices = min(slices, max(1, math.ceil((moment_s - first_s) / slice_s)))
         return min(slices * run.blocks, job.job.blocks - job.next_block)
 
     def _cut(self, job: JobRecord) -> None:
@@ -228,17 +234,25 @@ class Dispatcher(Jobs):
         elif self.not_ready:
             idle = Idle(None, self.not_ready[0][0], "what waits is not ready for the device")
         else:
-            idle = Idle(None, None, "nothing waits")
+            idle = _NOTHING_WAITS
         if idle != self.idle:
             self.idle = idle
             self.out.append(idle)
-        clock = self.calibration
-        moments = [clock.early_s, clock.due_s, clock.deadline_s, idle.until_s, self.policy.wake_s(self.now_s)]
-        if self.not_ready:
-            moments.append(self.not_ready[0][0])
-        coming = [at_s for at_s in moments if at_s is not None and self.now_s < at_s < math.inf]
-        if coming:
-            self.out.append(WakeAt(min(coming)))
+        clock, now_s = self.calibration, self.now_s
+        ready_s = self.not_ready[0][0] if self.not_ready else None
+        wake_s = math.inf
+        for at_s in (
+            clock.early_s,
+            clock.due_s,
+            clock.deadline_s,
+            idle.until_s,
+            self.policy.wake_s(now_s),
+            ready_s,
+        ):
+            if at_s is not None and now_s < at_s < wake_s:
+                wake_s = at_s
+        if wake_s < math.inf:
+            self.out.append(WakeAt(wake_s))
 
     def free_in_s(self) -> float:
         """Device seconds until the device is expected to be free."""

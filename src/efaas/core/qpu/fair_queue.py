@@ -86,11 +86,12 @@ class FairQueue:
         # Tenants, and sessions of them, whose place is not theirs any more; dictionaries, to keep an order.
         self._changed: dict[str, dict[str, None]] = {}
         self._tickets = tickets
-        self._size = 0
+        self.size = 0
+        """Waiting jobs."""
         self._remaining_s = 0.0
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     @property
     def remaining_s(self) -> float:
@@ -109,7 +110,7 @@ class FairQueue:
             session = tenant.sessions[name] = _SessionQueue(name)
         heappush(session.heap, (key, job.id, job.ticket, job))
         session.size += 1
-        self._size += 1
+        self.size += 1
         self._remaining_s += job.remaining_s
         self._note(tenant_name, name)
 
@@ -118,8 +119,8 @@ class FairQueue:
         job.ticket = 0
         session = self._tenants[job.session.tenant].sessions[job.session.name]
         session.size -= 1
-        self._size -= 1
-        self._remaining_s = self._remaining_s - job.remaining_s if self._size else 0.0
+        self.size -= 1
+        self._remaining_s = self._remaining_s - job.remaining_s if self.size else 0.0
         if len(session.heap) > _COMPACT_AT and len(session.heap) > 4 * session.size:
             session.heap = [entry for entry in session.heap if entry[3].ticket == entry[2]]
             heapify(session.heap)

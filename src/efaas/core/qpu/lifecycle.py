@@ -133,11 +133,11 @@ class JobRecord:
     told: int = -1
     # Why it has its class, in words.
     reason: str = ""
+    # The job's id; asked for so often that it is kept.
+    id: str = field(init=False)
 
-    @property
-    def id(self) -> str:
-        """The job's id."""
-        return self.job.id
+    def __post_init__(self) -> None:
+        self.id = self.job.id
 
     @property
     def remaining_s(self) -> float:

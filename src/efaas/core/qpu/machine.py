@@ -232,12 +232,13 @@ class QpuMachine(Dispatcher):
                 f"{len(session.jobs)} jobs of the session wait, it may have no more",
             )
         limit_s = session.max_calibration_age_s
-        calibration_s = self.calibration.cost_s(job.job, localised=self.policy.localised)
-        if limit_s is not None and limit_s < calibration_s:
-            return FailureCode.CALIBRATION, (
-                f"the session takes calibrations of at most {limit_s:g} s, one for this job takes "
-                f"{calibration_s:g} s: raise its limit"
-            )
+        if limit_s is not None:
+            calibration_s = self.calibration.cost_s(job.job, localised=self.policy.localised)
+            if limit_s < calibration_s:
+                return FailureCode.CALIBRATION, (
+                    f"the session takes calibrations of at most {limit_s:g} s, one for this job takes "
+                    f"{calibration_s:g} s: raise its limit"
+                )
         shots = session.charged_shots + session.promised_shots + job.job.shots
         if session.max_shots is not None and shots > session.max_shots:
             return (

@@ -175,12 +175,14 @@ class DualResourceFairQueue(Policy):
         """A run that may be several slices in one: turns begin anew where they would have between slices."""
         cells_s = self._slice_cells(job) * job.job.block_s
         part_s = self._paid_s + cells_s
+        had_s, whole_s = self._turn_s, self.config.turn_s
         while busy_s > _ROUNDING:
-            if self._turn_s >= self.config.turn_s:
-                self._turn_s = 0.0
-            self._turn_s += min(part_s, busy_s)
+            if had_s >= whole_s:
+                had_s = 0.0
+            had_s += part_s if part_s < busy_s else busy_s
             busy_s -= part_s
             part_s = cells_s
+        self._turn_s = had_s
 
     def _slice_cells(self, job: JobRecord) -> int:
         """Cells of a whole slice of this job."""
@@ -252,7 +254,7 @@ class DualResourceFairQueue(Policy):
 
     def _place_touched(self) -> None:
         for queue in self.queues:
-            if queue:
+            if queue.size:
                 for session, tenant in self._touched.items():
                     queue.refresh(tenant, session)
         self._touched.clear()
@@ -281,12 +283,14 @@ class DualResourceFairQueue(Policy):
         iterating = self._iterating()
         if iterating is not None:
             return iterating
-        if active:
+        if active.size:
             queue = active
-        elif first:
+        elif first.size:
             queue = first
+        elif batch.size:
+            queue = batch
         else:
-            queue = batch or speculative
+            queue = speculative
         current = self._current
         if current is None or not current.started or self._turn_s >= self.config.turn_s:
             return queue.first()
@@ -304,20 +308,20 @@ class DualResourceFairQueue(Policy):
         """Rule 2: the slice of a class that can claim one, if no active iteration waits too long for it."""
         slice_s = self.config.slice_s
         active, first = self.queues[JobClass.ACTIVE], self.queues[JobClass.FIRST]
-        if slice_s is None or not (active or first) or self._iterating() is not None:
+        if slice_s is None or not (active.size or first.size) or self._iterating() is not None:
             return None
         job = self._claimant(slice_s, now_s)
         if job is None:
             return None
         block_s = job.job.block_s
         longest_s = max(slice_s, block_s)
-        if active and self._delayed_since_s is not None:
+        if active.size and self._delayed_since_s is not None:
             # Lower work delays the first of them already: what is left of one slice.
             turn_s = 0.0 if job.id == last_job else self.config.slice_cost_s
             longest_s = slice_s - (now_s - self._delayed_since_s) - turn_s
             if longest_s < max(block_s, 2 * turn_s):
                 return None
-        elif active and self._insertions <= 0:
+        elif active.size and self._insertions <= 0:
             return None
         return Run(job, _fit(longest_s, block_s, job.job.blocks - job.next_block))
 
@@ -367,7 +371,7 @@ class DualResourceFairQueue(Policy):
         """Whole slices of batch work until its turn ends, a loop may be back, or a better class may claim."""
         slice_s, job = self.config.slice_s, run.job
         active, first, batch, _ = self.queues
-        if slice_s is None or job.job_class is not JobClass.BATCH or active or first:
+        if slice_s is None or job.job_class is not JobClass.BATCH or active.size or first.size:
             return 1
         if self._claims[JobClass.BATCH].value_s(now_s) > 0:
             return 1  # what a claim is worth in the end depends on when it is served
@@ -378,7 +382,7 @@ class DualResourceFairQueue(Policy):
         self._repeated, self._paid_s = job, turn_s
         had_s = self._turn_s if job is self._current else 0.0
         longest_s = self.config.turn_s - had_s - turn_s
-        if len(batch) == 1:
+        if batch.size == 1:
             longest_s = job.remaining_s  # there is nobody to take turns with
         slices = math.ceil(longest_s / cells_s - _ROUNDING)
         back = self._next_back(now_s) if self.config.gap_fitting else None
@@ -407,8 +411,9 @@ class DualResourceFairQueue(Policy):
         if self._reserving:
             self._reserve_s -= passed_s
             self._reserving = False
+        reserve_s = self._reserve_s + self.config.reserve_share * passed_s
         most_s = 2 * (self.config.slice_s or 0.0)
-        self._reserve_s = min(most_s, self._reserve_s + self.config.reserve_share * passed_s)
+        self._reserve_s = most_s if most_s < reserve_s else reserve_s
 
     def order(self) -> Iterator[JobRecord]:
         for queue in self.queues:
@@ -433,4 +438,7 @@ class DualResourceFairQueue(Policy):
 
 def _fit(longest_s: float, block_s: float, left: int) -> int:
     """Cells that fit in a time; one at least."""
-    return max(1, min(left, int(longest_s / block_s + _ROUNDING)))
+    cells = int(longest_s / block_s + _ROUNDING)
+    if cells > left:
+        cells = left
+    return cells if cells > 1 else 1
