@@ -14,8 +14,9 @@
 
 from efaas.client.connection import QpuConnection, QpuJob
 from efaas.client.exchange import Exchange, SessionIdentity, submit_message
+from efaas.client.listener import JobListener, StreamJob
 from efaas.client.results import CircuitInfo, DeviceInfo, Evaluation, JobResult, Timing
-from efaas.client.stream import JobListener, QpuStream, StreamJob
+from efaas.client.stream import QpuStream
 from efaas.client.trust import Trust
 
 __all__ = [

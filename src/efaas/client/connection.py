@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from efaas.api.wire import qpu_pb2 as wire
 from efaas.client.exchange import SessionIdentity, submit_message
-from efaas.client.results import CircuitInfo, DeviceInfo, Evaluation, JobResult
-from efaas.client.stream import PartialCallback, QpuStream, QueuedCallback, StartedCallback
+from efaas.client.listener import JobCallbacks, PartialCallback, QueuedCallback, StartedCallback
+from efaas.client.results import CircuitInfo, DeviceInfo, JobResult
+from efaas.client.stream import QpuStream
 from efaas.core.qpu.messages import JobKind
 from efaas.errors import EfaasError, QpuUnavailable
 
@@ -82,7 +83,7 @@ class QpuJob(concurrent.futures.Future[JobResult]):
         return _Listener(self, self._on_queued, self._on_started, self._on_partial)
 
 
-class _Listener:
+class _Listener(JobCallbacks):
     """Carries news of a job from the stream's thread into its future and callbacks."""
 
     def __init__(
@@ -92,20 +93,8 @@ class _Listener:
         on_started: StartedCallback | None,
         on_partial: PartialCallback | None,
     ) -> None:
+        super().__init__(on_queued, on_started, on_partial)
         self._job = job
-        self._on_queued, self._on_started, self._on_partial = on_queued, on_started, on_partial
-
-    def queued(self, position: int, estimated_start_s: float, reason: str) -> None:
-        if self._on_queued is not None:
-            self._on_queued(position, estimated_start_s, reason)
-
-    def started(self) -> None:
-        if self._on_started is not None:
-            self._on_started()
-
-    def partial(self, shots: int, evaluations: tuple[Evaluation, ...]) -> None:
-        if self._on_partial is not None:
-            self._on_partial(shots, evaluations)
 
     def done(self, result: JobResult) -> None:
         if not self._job.done():

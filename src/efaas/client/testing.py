@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from efaas.client.connection import QpuJob
 from efaas.client.exchange import SessionIdentity, submit_message
+from efaas.client.listener import PartialCallback, QueuedCallback, StartedCallback
 from efaas.client.results import CircuitInfo, DeviceInfo, Evaluation, JobResult, Timing
-from efaas.client.stream import PartialCallback, QueuedCallback, StartedCallback
 from efaas.core.identity import BLOCK_SHOTS, circuit_digest, digest, observable_digest, shot_uniforms
 from efaas.core.qpu.messages import JobKind
 from efaas.errors import CircuitError, EfaasError, InputError, JobFailed, ParameterError, SessionEnded
