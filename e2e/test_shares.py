@@ -14,7 +14,7 @@ from e2e.support.sessions import ask_gateway, loop
 WEIGHTS = {"team-one": 1, "team-two": 2, "team-three": 3}
 LOOPS = 4
 TIME_SCALE = "0.1"
-WINDOW_DEVICE_S = 500.0
+WINDOW_DEVICE_S = 300.0
 # The step size is given, so that a first iteration, which yields to other loops, is no longer than theirs.
 OPTIMIZER = {"spsa": {"learningRate": "0.1"}}
 
