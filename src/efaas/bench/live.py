@@ -13,8 +13,10 @@ waits for tenths of a second (EFaaS) the scale is therefore larger than where it
 policies take about the same wall time: three traces of six policies end within ten minutes. The wall time of
 the network is reported beside the figures, so that what is left over can be judged.
 
-Tables, in ``data/live/``: `iterations` (a row for each iteration and side) and `comparison` (a row for each
-policy and trace).
+``efaas bench --cluster`` plays the same traces to pods (`efaas.bench.cluster_servers`).
+
+Tables, in ``data/live/`` or ``data/cluster/``: `iterations` (a row for each iteration and side) and
+`comparison` (a row for each policy and trace).
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,6 +45,10 @@ PROBLEM = "ising-4-realamplitudes"
 TIME_SCALES = {"efaas": 0.3, "sr": 0.2, "session-fifo": 0.2, "sbq": 0.1, "pf": 0.1, "pq": 0.1}
 """Wall seconds of a device second by policy."""
 LEAST_TRACES = 3
+LOCAL, CLUSTER = "live", "cluster"
+"""Where the servers were: processes of this machine, or pods."""
+CLUSTER_POLICIES = ("efaas", "sbq", "sr")
+"""What is compared on a cluster: each policy needs pods of its own."""
 AGREEMENT = 15.0
 """Percent by which live and simulated mean TTNS may differ."""
 
@@ -79,6 +86,16 @@ COMPARISON = pa.schema(
 Progress = Callable[[str, int, int], None]
 
 
+class Started(Protocol):
+    """Servers that listen."""
+
+    endpoints: dict[str, str]
+
+
+Serve = Callable[[str, float], AbstractContextManager[Started]]
+"""Starts the servers of a policy at a time scale."""
+
+
 def run(
     out: Path,
     seeds: int = LEAST_TRACES,
@@ -87,8 +104,10 @@ def run(
     settings: TraceSettings | None = None,
     time_scale: float | None = None,
     progress: Progress | None = None,
+    where: str = LOCAL,
+    serve: Serve | None = None,
 ) -> list[records.Target]:
-    """Play traces live and simulated; writes the tables of ``data/live/``.
+    """Play traces live and simulated; writes the tables of ``data/live/`` or ``data/cluster/``.
 
     Args:
         out: result folder.
@@ -97,6 +116,8 @@ def run(
         settings: what traces are drawn from.
         time_scale: wall seconds of a device second, above 0; that of `TIME_SCALES` if not given.
         progress: hears what is done: phase, done, all.
+        where: `LOCAL` or `CLUSTER`: the folder of the tables.
+        serve: makes the servers of a policy at a time scale; processes of this machine if not given.
 
     Returns:
         A target for each policy: how far live and simulated mean TTNS are apart.
@@ -113,7 +134,8 @@ def run(
     with tempfile.TemporaryDirectory(prefix="efaas-live-") as folder:
         for policy in policies:
             scale = time_scale or TIME_SCALES[policy]
-            with Servers(Path(folder), SNAPSHOT, policy, scale) as servers:
+            started = serve(policy, scale) if serve else Servers(Path(folder), SNAPSHOT, policy, scale)
+            with started as servers:
                 shot_s = _shot_s(next(iter(servers.endpoints.values())), problem.circuit.program)
                 for number in range(seeds):
                     trace = record_trace(number, shot_s, settings)
@@ -126,10 +148,10 @@ def run(
                     comparison.append(_compared(policy, trace, live, simulated, scale, wall_s))
                     done += 1
                     if progress is not None:
-                        progress(f"live, {policy}", done, seeds * len(policies))
-    records.write(out / "data" / "live" / "iterations.parquet", ITERATIONS, iterations)
-    records.write(out / "data" / "live" / "comparison.parquet", COMPARISON, comparison)
-    return targets(out)
+                        progress(f"{where}, {policy}", done, seeds * len(policies))
+    records.write(out / "data" / where / "iterations.parquet", ITERATIONS, iterations)
+    records.write(out / "data" / where / "comparison.parquet", COMPARISON, comparison)
+    return targets(out, where)
 
 
 def _shot_s(endpoint: str, program: str | bytes) -> float:
@@ -200,16 +222,24 @@ def _compared(
     }
 
 
-def comparison(out: Path) -> list[dict[str, Any]]:
-    """Rows of the comparison; none if nothing was run live."""
-    path = out / "data" / "live" / "comparison.parquet"
+def comparison(out: Path, where: str = LOCAL) -> list[dict[str, Any]]:
+    """Rows of the comparison; none if nothing was run live there."""
+    path = out / "data" / where / "comparison.parquet"
     rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.exists() else []
     return rows
 
 
-def targets(out: Path) -> list[records.Target]:
-    """How far live and simulated mean TTNS are apart, for each policy, from the tables alone."""
-    rows = comparison(out)
+def targets(out: Path, where: str | None = None) -> list[records.Target]:
+    """How far live and simulated mean TTNS are apart, for each policy, from the tables alone.
+
+    Args:
+        out: result folder.
+        where: `LOCAL` or `CLUSTER`; both if not given.
+    """
+    if where is None:
+        return [*targets(out, LOCAL), *targets(out, CLUSTER)]
+    rows = comparison(out, where)
+    word = "live" if where == LOCAL else "on a cluster"
     found = []
     for policy in dict.fromkeys(row["policy"] for row in rows):
         mine = [row for row in rows if row["policy"] == policy]
@@ -219,12 +249,12 @@ def targets(out: Path) -> list[records.Target]:
         late = sum(row["late"] for row in mine)
         apart = 100 * abs(live_s - simulated_s) / live_s
         reason = (
-            f"live {live_s:.3f} s, simulated {simulated_s:.3f} s at time scale {mine[0]['time_scale']:g}; "
+            f"{word} {live_s:.3f} s, simulated {simulated_s:.3f} s at time scale {mine[0]['time_scale']:g}; "
             f"the real network is {network_s:.3f} s of it, {late} iterations outlasted their device time"
         )
         found.append(
             records.Target(
-                f"live against simulated mean TTNS, {policy}",
+                f"{word} against simulated mean TTNS, {policy}",
                 apart,
                 None,
                 len(mine),

@@ -23,6 +23,25 @@ class ServerFailed(EfaasError):
     code = "ServerFailed"
 
 
+def manifest(device: str, snapshot: str, policy: str, time_scale: float) -> str:
+    """The QPUDevice that a server of the benchmark serves, as YAML.
+
+    Args:
+        device: its name.
+        snapshot: device model.
+        policy: of its queue.
+        time_scale: wall seconds of a device second.
+    """
+    return (
+        "apiVersion: efaas.dev/v1alpha1\nkind: QPUDevice\n"
+        f"metadata: {{name: {device}}}\nspec:\n"
+        f"  model: {{snapshot: {snapshot}}}\n"
+        f"  simulation: {{timeScale: '{time_scale:g}'}}\n"
+        "  calibration: {drift: Frozen}\n"
+        f"  queue: {{policy: {policy}, sliceCost: {1000 * SLICE_COST_S:g}ms}}\n"
+    )
+
+
 class Servers:
     """Three QPU servers with one policy; a context manager that ends them.
 
@@ -74,17 +93,10 @@ class Servers:
     def _start(self, device: str) -> None:
         folder = self._folder / self._policy / device
         folder.mkdir(parents=True, exist_ok=True)
-        manifest = folder / "device.yaml"
-        manifest.write_text(
-            "apiVersion: efaas.dev/v1alpha1\nkind: QPUDevice\n"
-            f"metadata: {{name: {device}}}\nspec:\n"
-            f"  model: {{snapshot: {self._snapshot}}}\n"
-            f"  simulation: {{timeScale: '{self._time_scale:g}'}}\n"
-            "  calibration: {drift: Frozen}\n"
-            f"  queue: {{policy: {self._policy}, sliceCost: {1000 * SLICE_COST_S:g}ms}}\n"
-        )
+        path = folder / "device.yaml"
+        path.write_text(manifest(device, self._snapshot, self._policy, self._time_scale))
         (folder / "address").unlink(missing_ok=True)
-        command = [sys.executable, "-m", "efaas_qpu", "serve", "--device", str(manifest), "--with-parent"]
+        command = [sys.executable, "-m", "efaas_qpu", "serve", "--device", str(path), "--with-parent"]
         command += ["--data", str(folder / "data"), "--address-file", str(folder / "address")]
         with (folder / "log").open("wb") as log:
             self._processes[device] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)

@@ -213,6 +213,11 @@ def submit(
 @click.option("--processes", type=click.IntRange(1, 256), default=2, show_default=True)
 @click.option("--no-energies", is_flag=True, help="Simulate time only: compute no energies.")
 @click.option("--live", is_flag=True, help="Compare real QPU servers with the simulator, and nothing else.")
+@click.option(
+    "--cluster", is_flag=True, help="As --live, with QPU servers in pods of a cluster that has EFaaS."
+)
+@click.option("--kubeconfig", help="Of the cluster, with --cluster; as kubectl finds it if not given.")
+@click.option("--context", help="Of the kubeconfig, with --cluster.")
 @click.option("--report", "again", is_flag=True, help="Only make the report again, from the data in --out.")
 @click.option("--table", is_flag=True, help="Only print targets and policies as Markdown, from the data.")
 @click.option("--traces", type=click.Path(path_type=Path), help="Only write synthetic queue records here.")
@@ -225,6 +230,9 @@ def bench(
     processes: int,
     no_energies: bool,
     live: bool,
+    cluster: bool,
+    kubeconfig: str | None,
+    context: str | None,
     again: bool,
     table: bool,
     traces: Path | None,
@@ -233,7 +241,7 @@ def bench(
 
     The last lines printed say what was to be reached and whether it was.
     """
-    from efaas.cli.bench import BenchOptions, print_table, report_again, run_live
+    from efaas.cli.bench import BenchOptions, print_table, report_again, run_cluster, run_live
     from efaas.cli.bench import bench as run_bench
 
     if table:
@@ -242,6 +250,8 @@ def bench(
         return report_again(out)
     if live:
         return run_live(out)
+    if cluster:
+        return run_cluster(out, kubeconfig, context)
     return run_bench(BenchOptions(out, full, seeds, data, only, processes, not no_energies, traces=traces))
 
 

@@ -130,10 +130,41 @@ def run_live(out: Path) -> None:
     """
     _must_have_packages()
     from efaas.bench import live
-    from efaas.bench.records import TARGETS, read_targets, write
 
     with _progress("live") as progress:
         reached = live.run(out, progress=lambda what, done, total: progress(done, total, what))
+    _add_targets(out, reached)
+
+
+def run_cluster(out: Path, kubeconfig: str | None, context: str | None) -> None:
+    """As `run_live`, with the QPU servers in pods of a cluster.
+
+    Raises:
+        InputError: there is no usable kubeconfig, or EFaaS is not installed there.
+        EfaasError: a pod does not come up, or a job failed.
+    """
+    _must_have_packages()
+    from efaas.bench import live
+    from efaas.bench.cluster_servers import ClusterServers, installed_image
+    from efaas.cluster.connection import SYSTEM_NAMESPACE, open_cluster
+
+    cluster = open_cluster(kubeconfig, context, None)
+    installed_image(cluster, SYSTEM_NAMESPACE)
+    with _progress("cluster") as progress:
+        reached = live.run(
+            out,
+            policies=live.CLUSTER_POLICIES,
+            progress=lambda what, done, total: progress(done, total, what),
+            where=live.CLUSTER,
+            serve=lambda policy, scale: ClusterServers(cluster, live.SNAPSHOT, policy, scale),
+        )
+    _add_targets(out, reached)
+
+
+def _add_targets(out: Path, reached: list[Target]) -> None:
+    """Put targets into a folder's table, make its report again, and say them."""
+    from efaas.bench.records import TARGETS, read_targets, write
+
     names = {target.name for target in reached}
     targets = [target for target in read_targets(out) if target.name not in names] + reached
     write(out / "data" / "targets.parquet", TARGETS, [target.row() for target in targets])

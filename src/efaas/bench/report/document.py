@@ -366,18 +366,21 @@ def _count(value: int | None) -> str:
 
 
 def _live(out: Path) -> Section | None:
-    rows = live.comparison(out)
-    if not rows:
-        return None
+    runs = {where: live.comparison(out, where) for where in (live.LOCAL, live.CLUSTER)}
     table = []
-    for policy in fig.in_order(row["policy"] for row in rows):
-        mine = [row for row in rows if row["policy"] == policy]
+    for where, policy in (
+        (where, policy)
+        for where, rows in runs.items()
+        for policy in fig.in_order(row["policy"] for row in rows)
+    ):
+        mine = [row for row in runs[where] if row["policy"] == policy]
         live_s = sum(row["live_s"] for row in mine) / len(mine)
         simulated_s = sum(row["simulated_s"] for row in mine) / len(mine)
         network_s = sum(row["network_s"] for row in mine) / len(mine)
         table.append(
             (
                 fig.name_of(policy),
+                "processes" if where == live.LOCAL else "pods of a cluster",
                 fig.significant(live_s),
                 fig.significant(simulated_s),
                 f"{100 * (simulated_s / live_s - 1):+.1f} %",
@@ -388,6 +391,8 @@ def _live(out: Path) -> Section | None:
                 str(sum(row["late"] for row in mine)),
             )
         )
+    if not table:
+        return None
     text = (
         "The same traces through real QPU servers, real streams and real VQEs in scaled device time, "
         "and through the simulator, with arrivals, classical times, service times and network as the live "
@@ -396,6 +401,7 @@ def _live(out: Path) -> Section | None:
     )
     head = (
         "policy",
+        "QPU servers are",
         "live TTNS, s",
         "simulated, s",
         "difference",
@@ -405,7 +411,9 @@ def _live(out: Path) -> Section | None:
         "iterations",
         "late",
     )
-    return Section("Model against reality", text, (Table(head, tuple(table)),), ("live",))
+    return Section(
+        "Model against reality", text, (Table(head, tuple(table)),), ("live",) if runs[live.LOCAL] else ()
+    )
 
 
 def _checks(checks: Sequence[records.Check]) -> Section | None:
