@@ -7,15 +7,14 @@ whoever writes statuses can write them seldom; a reader lets a calibration's age
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from efaas.api.reading import timestamp
 from efaas.api.wire import qpu_pb2 as wire
 from efaas_operator.build.common import Document
-from efaas_operator.build.status import rfc3339
+from efaas_operator.build.conditions import Condition, build_conditions, rfc3339
 
 UNHURRIED: Final = frozenset(
     {"queueDepth", "expectedWaitMilliseconds", "dutyCyclePermille", "warmCircuits", "calibration"}
@@ -25,7 +24,6 @@ UNHURRIED: Final = frozenset(
 _WARM_LIMIT = 64
 _MESSAGE_LIMIT = 2048
 _TIME_GRAIN_S = 5.0
-_NO_WORD = re.compile("[^A-Za-z0-9]")
 _PPM, _PPB, _HOUR_S = 1e6, 1e9, 3600.0
 
 
@@ -98,11 +96,12 @@ def build_device_status(
         if trouble is None
         else ("False", trouble.reason, trouble.message)
     )
-    status["conditions"] = _conditions(
-        (("Ready", *ready), ("Calibrated", *_calibrated(seen))),
+    status["conditions"] = build_conditions(
+        (Condition("Ready", *ready), Condition("Calibrated", *_calibrated(seen))),
         previous.get("conditions") or (),
         generation,
         now_s,
+        _MESSAGE_LIMIT,
     )
     return status
 
@@ -173,35 +172,6 @@ def _warm(described: wire.DeviceState, circuits: Mapping[str, str]) -> list[Docu
             if session in circuits:
                 found[circuits[session]] = max(warm.epoch, found.get(circuits[session], 0))
     return [{"circuit": circuit, "epoch": epoch} for circuit, epoch in sorted(found.items())][:_WARM_LIMIT]
-
-
-def _conditions(
-    wanted: Sequence[tuple[str, str, str, str]],
-    previous: Sequence[Mapping[str, Any]],
-    generation: int,
-    now_s: float,
-) -> list[Document]:
-    before = {condition["type"]: condition for condition in previous}
-    conditions = []
-    for type_, status, reason, message in wanted:
-        old = before.get(type_)
-        since = old["lastTransitionTime"] if old and old["status"] == status else rfc3339(now_s)
-        conditions.append(
-            {
-                "type": type_,
-                "status": status,
-                "reason": word(reason),
-                "message": message[:_MESSAGE_LIMIT],
-                "observedGeneration": generation,
-                "lastTransitionTime": since,
-            }
-        )
-    return conditions
-
-
-def word(reason: str) -> str:
-    """A reason as a condition may hold it, one word: the API server would refuse the whole status."""
-    return _NO_WORD.sub("", reason).lstrip("0123456789")[:256] or "Unknown"
 
 
 def _near(time: str | None, moment_s: float) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from efaas.core.session import SessionRecord, SessionState
 from efaas_operator.build.common import Document
-from efaas_operator.build.status import rfc3339
+from efaas_operator.build.conditions import rfc3339
 
 
 def build_session_figures(

@@ -1,22 +1,19 @@
 """A session's status, as kubectl shows it, from what the core decided.
 
 Conditions are made in the order of a session's life: Admitted, Placed, Running, Completed. The first that
-does not hold says why, in the words of the session's machine; those after it wait for it. A time stamp is
-taken over from the condition before as long as its status is the same, so that a status made twice is the
-same status.
+does not hold says why, in the words of the session's machine; those after it wait for it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any
 
 from efaas.core.admission import Waiting
 from efaas.core.session import SessionRecord, SessionState
 from efaas.core.session.messages import FINAL
 from efaas_operator.build.common import Document
+from efaas_operator.build.conditions import Condition, build_conditions, rfc3339
 
 _LIFE = (
     ("Admitted", (SessionState.ADMITTED, SessionState.PLACED, SessionState.RUNNING)),
@@ -25,7 +22,6 @@ _LIFE = (
     ("Completed", (SessionState.COMPLETED,)),
 )
 _REASON_LIMIT = 256
-_NO_WORD = re.compile("[^A-Za-z0-9_,:]")
 _MESSAGE_LIMIT = 32_768
 _POSITION_GRAIN = 10
 """Positions above this are rounded down to its multiples: they would change with every release."""
@@ -53,7 +49,9 @@ def build_session_status(
         "reason": _brief(record),
         # A session that is over holds no device, but a person still wants to know where it ran.
         "device": previous.get("device", "") if record.state in FINAL else record.device,
-        "conditions": _conditions(record, previous.get("conditions", ()), generation, now_s),
+        "conditions": build_conditions(
+            _conditions(record), previous.get("conditions", ()), generation, now_s, _MESSAGE_LIMIT
+        ),
     }
     if waiting is not None and waiting.position is not None and record.state is SessionState.PENDING:
         status["queue"] = {"position": _rounded(waiting.position)}
@@ -66,15 +64,7 @@ def build_session_status(
     return status
 
 
-def rfc3339(moment_s: float) -> str:
-    """A wall time as the API writes it, in whole seconds."""
-    return datetime.fromtimestamp(int(moment_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _conditions(
-    record: SessionRecord, previous: Sequence[Mapping[str, Any]], generation: int, now_s: float
-) -> list[Document]:
-    before = {condition["type"]: condition for condition in previous}
+def _conditions(record: SessionRecord) -> list[Condition]:
     conditions = []
     first_missing = ""
     for type_, states in _LIFE:
@@ -91,25 +81,8 @@ def _conditions(
             reason, message = f"Not{first_missing}", ""
         if not holds and not first_missing:
             first_missing = type_
-        status = "True" if holds else "False"
-        old = before.get(type_)
-        since = old["lastTransitionTime"] if old and old["status"] == status else rfc3339(now_s)
-        conditions.append(
-            {
-                "type": type_,
-                "status": status,
-                "reason": _word(reason),
-                "message": message[:_MESSAGE_LIMIT],
-                "observedGeneration": generation,
-                "lastTransitionTime": since,
-            }
-        )
+        conditions.append(Condition(type_, "True" if holds else "False", reason, message))
     return conditions
-
-
-def _word(reason: str) -> str:
-    """A reason as a condition may hold it, one word: the API server would refuse the whole status."""
-    return _NO_WORD.sub("", reason)[:_REASON_LIMIT].lstrip(",:_0123456789").rstrip(",:") or "Unknown"
 
 
 def _brief(record: SessionRecord) -> str:

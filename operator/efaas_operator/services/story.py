@@ -15,7 +15,7 @@ from typing import Any
 
 from efaas.api.meta import API_VERSION
 from efaas_operator import paths
-from efaas_operator.build.status import rfc3339
+from efaas_operator.build.conditions import rfc3339
 from efaas_operator.kubernetes import AlreadyExists, ApiError, KubernetesApi
 
 _LOG = logging.getLogger(__name__)
