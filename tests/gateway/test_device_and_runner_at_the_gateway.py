@@ -6,8 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import httpx
 import pytest
 
 from tests.gateway.running import TOKEN, RunningGateway
+from tests.support.processes import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -38,14 +38,6 @@ spec:
 """
 
 
-def wait(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + 90
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-    return found
-
-
 @contextmanager
 def qpu_server(folder: Path, environment: dict[str, str]) -> Iterator[str]:
     """The server's endpoint, once it listens."""
@@ -58,7 +50,7 @@ def qpu_server(folder: Path, environment: dict[str, str]) -> Iterator[str]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stderr=log)
         try:
-            wait((folder / "address.json").exists, (folder / "log").read_text())
+            wait_until("address of the server", (folder / "address.json").exists, within_s=90)
             yield json.loads((folder / "address.json").read_text())["endpoint"]
         finally:
             process.terminate()
@@ -100,22 +92,24 @@ def test_a_new_server_and_a_new_runner_go_on_elsewhere(
     with qpu_server(tmp_path / "here", environment) as endpoint:
         first = run(1, endpoint)
         assert first.returncode == 0, first.stderr
-        device = wait(
+        device = wait_until(
+            "ready device that has been busy",
             lambda: (d := get("/devices/manila")).get("condition") == "Ready" and d["busy_s"] and d,
-            "the device is not shown",
+            within_s=90,
         )
         assert device["known_error"] > 0
         assert device["true_error"] > 0
         # A device tells once a second how it is: until it has told the last of it.
-        wait(lambda: get("/devices/manila")["queue_depth"] == 0, "the device has not told its end")
+        wait_until("end of the device", lambda: get("/devices/manila")["queue_depth"] == 0, within_s=90)
         sqlite_gateway.settle()
         charged = get("/usage?by=session")["items"]
         session = get("/sessions/red/h2")
         for _ in range(2):  # the report on its way may be older than the runner's end
             clock_s = device["clock_s"]
-            device = wait(
+            device = wait_until(
+                "newer report of the device",
                 lambda clock_s=clock_s: (d := get("/devices/manila"))["clock_s"] > clock_s and d,
-                "the device tells nothing",
+                within_s=90,
             )
         busy_s = device["busy_s"]
     # What the device charged is what the runner was told.
@@ -124,9 +118,10 @@ def test_a_new_server_and_a_new_runner_go_on_elsewhere(
     assert charged[0]["shots"] == session["shots"]
     # A new server of the device, on another disk, knows what the former one did; so does a new runner.
     with qpu_server(tmp_path / "there", environment) as endpoint:
-        again = wait(
+        again = wait_until(
+            "ready device that has been busy",
             lambda: (d := get("/devices/manila")).get("condition") == "Ready" and d["busy_s"] and d,
-            "the device is not shown",
+            within_s=90,
         )
         assert again["busy_s"] == pytest.approx(busy_s)
         second = run(2, endpoint)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +91,14 @@ def test_the_runner_goes_on_while_the_gateway_is_restarted(gateway: RunningGatew
 def test_nothing_is_lost_or_doubled_when_it_is_restarted_again_and_again(
     sqlite_gateway: RunningGateway, tmp_path: Path
 ) -> None:
-    ended = threading.Event()
+    ended, grown = threading.Event(), threading.Condition()
 
     with journal(sqlite_gateway, tmp_path / "buffer") as opened:
 
         def written(more: int) -> None:
-            until = len(opened) + more
-            while len(opened) < until:
-                time.sleep(0.002)
+            with grown:
+                until = len(opened) + more
+                assert grown.wait_for(lambda: len(opened) >= until, 30.0)
 
         def restart() -> None:
             for _ in range(3):
@@ -115,7 +114,9 @@ def test_nothing_is_lost_or_doubled_when_it_is_restarted_again_and_again(
         while not ended.is_set():
             assert opened.append({"n": n}, durable=n % 5 == 0) == n
             n += 1
-            time.sleep(0.002)
+            with grown:
+                grown.notify_all()
+            ended.wait(0.002)  # a runner's pace
         thread.join()
         assert opened.delivered(20.0)
         assert [record["n"] for record in opened.records()] == list(range(n))

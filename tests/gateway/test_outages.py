@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pytest
 from efaas.journal.remote import GatewayJournal, Limits
 from tests.gateway.running import TOKEN
 from tests.gateway.test_store_journals import iteration
+from tests.support.processes import wait_until
 
 OUTAGE_S = float(os.environ.get("EFAAS_TEST_OUTAGE_S", "3"))
 """How long the gateway is away; 60 is what is promised, and takes as long."""
@@ -67,12 +67,12 @@ class GatewayProcess:
 
     def evaluations(self, name: str, length: int) -> list[int]:
         """Numbers of all evaluations, once there are as many as wanted: they are derived behind."""
-        until = time.monotonic() + 60
-        while True:
+
+        def derived() -> Any:
             answer = self.get(f"/sessions/{name}/trajectory?points=20000").json()
-            if answer["total"] >= length or time.monotonic() > until:
-                return list(answer["columns"]["evaluation"])
-            time.sleep(0.05)
+            return answer["total"] >= length and answer
+
+        return list(wait_until(f"{length} evaluations", derived, within_s=60)["columns"]["evaluation"])
 
 
 @pytest.fixture
@@ -101,14 +101,11 @@ def test_an_outage_of_tens_of_seconds_loses_and_doubles_nothing(gateway: Gateway
     ]
     for thread in threads:
         thread.start()
-    while min(len(journal) for journal in journals) < 5:
-        time.sleep(0.01)
+    wait_until("records of each", lambda: min(len(journal) for journal in journals) >= 5)
     gateway.end(signal.SIGKILL)
     before = [len(journal) for journal in journals]
-    away = time.monotonic()
     # The runners go on at their pace all the while.
-    while time.monotonic() - away < OUTAGE_S:
-        time.sleep(0.05)
+    assert not ended.wait(OUTAGE_S)
     during = [len(journal) for journal in journals]
     assert all(after > first for first, after in zip(before, during, strict=True))
     gateway.start()
