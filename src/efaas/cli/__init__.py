@@ -220,6 +220,12 @@ def submit(
 @click.option("--context", help="Of the kubeconfig, with --cluster.")
 @click.option("--report", "again", is_flag=True, help="Only make the report again, from the data in --out.")
 @click.option("--table", is_flag=True, help="Only print targets and policies as Markdown, from the data.")
+@click.option(
+    "--docs",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Only put tables from the data into this Markdown page, between its marks; may be repeated.",
+)
 @click.option("--traces", type=click.Path(path_type=Path), help="Only write synthetic queue records here.")
 def bench(
     out: Path,
@@ -235,15 +241,18 @@ def bench(
     context: str | None,
     again: bool,
     table: bool,
+    docs: tuple[Path, ...],
     traces: Path | None,
 ) -> None:
     """Measure all policies on identical arrivals, and write a report.
 
     The last lines printed say what was to be reached and whether it was.
     """
-    from efaas.cli.bench import BenchOptions, print_table, report_again, run_cluster, run_live
+    from efaas.cli.bench import BenchOptions, fill_pages, print_table, report_again, run_cluster, run_live
     from efaas.cli.bench import bench as run_bench
 
+    if docs:
+        return fill_pages(out, docs)
     if table:
         return print_table(out)
     if again:

@@ -183,6 +183,20 @@ def report_again(out: Path) -> None:
     _report(out)
 
 
+def fill_pages(out: Path, pages: tuple[Path, ...]) -> None:
+    """Replace the marked parts of pages by tables from the data of a folder.
+
+    Raises:
+        InputError: there are no data, or a page has no marks.
+    """
+    from efaas.bench.report import fill
+
+    _must_have_data(out)
+    for page in pages:
+        fill(page, out)
+        click.echo(page)
+
+
 def print_table(out: Path) -> None:
     """Print targets and policies as Markdown.
 

@@ -52,7 +52,7 @@ def table(out: Path) -> str:
     wide = doc.targets_table(targets)
     # A README has no room for remarks; they are in the report.
     short = doc.Table(wide.head[:6], tuple(row[:6] for row in wide.rows), wide.prose)
-    parts = [_markdown_table(short)]
+    parts = [markdown_table(short)]
     experiment = fig.Experiment(out, fig.MAIN)
     cell = experiment.main_cell()
     if cell is not None:
@@ -62,7 +62,7 @@ def table(out: Path) -> str:
             ("QDC, %", "qdc", 100.0),
             ("background wait, s", "background_wait_s", 1.0),
         )
-        parts.append(_markdown_table(doc.policy_table(experiment, cell, columns)))
+        parts.append(markdown_table(doc.policy_table(experiment, cell, columns)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -77,7 +77,7 @@ def markdown(document: doc.Document, rendered: Rendered) -> str:
     for section in document.sections:
         lines += [f"## {section.title}", "", *_paragraphs(section.text)]
         for made in section.tables:
-            lines += [_markdown_table(made), ""]
+            lines += [markdown_table(made), ""]
         for name in section.plots:
             if name in rendered:
                 plot = plots[name]
@@ -89,7 +89,9 @@ def _paragraphs(text: tuple[str, ...]) -> list[str]:
     return [line for paragraph in text for line in (paragraph, "")]
 
 
-def _markdown_table(made: doc.Table) -> str:
+def markdown_table(made: doc.Table) -> str:
+    """A table as Markdown; columns of figures are set to the right."""
+
     def row(cells: tuple[str, ...]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
