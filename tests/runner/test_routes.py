@@ -156,7 +156,7 @@ class Heard(Progress):
 
 
 @pytest.fixture
-def session(make_qpu, monkeypatch):
+def session(make_qpu, monkeypatch, request):
     """A dispatcher over two fake QPUs with routes, which look when the test says so."""
     monkeypatch.setattr(routing, "LOOK_S", 0.01)
     qpus = {name: make_qpu(name) for name in ("own", "other")}
@@ -170,6 +170,7 @@ def session(make_qpu, monkeypatch):
         connect=lambda endpoint, *rest: qpus[endpoint].connect(endpoint, *rest),
         patience_s=0.2,
         routes=routes,
+        begin_at=getattr(request, "param", ""),
     )
     dispatcher.qpus, dispatcher.asked, dispatcher.heard, dispatcher.routes = qpus, asked, heard, routes
     yield dispatcher
@@ -222,6 +223,22 @@ def test_the_connection_that_is_left_is_kept_and_hears_its_acknowledgements(sess
     assert run(session, 2).device == "own"
     assert session.route == ""
     assert [len(qpu.connections) for qpu in session.qpus.values()] == [1, 1]
+
+
+@pytest.mark.parametrize("session", ["other"], indirect=True)
+def test_a_runner_that_goes_on_asks_first_where_the_last_one_was(session):
+    """The job after the last record may have run there, and is charged."""
+    assert run(session, 0).device == "other"
+    assert session.route == "its last job ran on other"
+    assert session.qpus["own"].submitted == []
+    session.routes.look()
+    assert run(session, 1).device == "own"
+    assert session.route == ""
+
+
+@pytest.mark.parametrize("session", ["gone"], indirect=True)
+def test_a_device_that_is_offered_no_more_is_not_asked(session):
+    assert run(session, 0).device == "own"
 
 
 def test_a_foreseen_move_finds_its_circuit_registered(session):

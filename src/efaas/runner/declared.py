@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from efaas.journal import open_journal
 from efaas.runner.environment import RunnerEnvironment
+from efaas.runner.journalled import last_device
 from efaas.runner.limits import Limits
 from efaas.runner.main import EXIT_EXPIRED, Interrupted, closing, dispatcher_for
 from efaas.runner.progress import Progress
@@ -33,7 +34,9 @@ def run_declared(
         EfaasError: whatever ended it before it was done, limits excepted.
     """
     journal = open_journal(environment.journal, "session", session.key, environment.lease_epoch)
-    options: dict[str, Any] = {} if connect is None else {"connect": connect}
+    options: dict[str, Any] = {"begin_at": last_device(journal.records())}
+    if connect is not None:
+        options["connect"] = connect
     dispatcher = dispatcher_for(environment, session, progress, **options)
     over = True
     try:

@@ -62,6 +62,7 @@ class Dispatcher:
         connect: makes a connection; tests bring their own.
         patience_s: wall seconds that each QPU is waited for before the next one is tried.
         routes: says where iterations go; None: to one QPU as long as it answers.
+        begin_at: device where an earlier runner's last job ran: the next one may be there, done and charged.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Dispatcher:
         max_calibration_age_s: float = 0.0,
         connect: Connect = connect_to_server,
         patience_s: float = 30.0,
+        begin_at: str = "",
     ) -> None:
         def identity() -> SessionIdentity:
             # Imported in the dispatcher's thread: gRPC and protobuf take a tenth of a second.
@@ -100,7 +102,14 @@ class Dispatcher:
         self._tasks = Tasks()
         self._registry = Registry(self._changed)
         self._turning = Turning(
-            targets, self._connector, news, self._tasks, routes, self._changed, self._registry.register
+            targets,
+            self._connector,
+            news,
+            self._tasks,
+            routes,
+            self._changed,
+            self._registry.register,
+            begin_at,
         )
         self._acknowledged_by: dict[str, Connected] = {}  # who brought the result of a job
         self._unlucky = 0

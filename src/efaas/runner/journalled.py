@@ -6,6 +6,7 @@ Energies and their errors are numbers that people can read; outcomes of shots ar
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,19 @@ from efaas.errors import InputError
 
 if TYPE_CHECKING:
     from efaas.client import JobResult
+
+
+def last_device(records: Iterable[Mapping[str, Any]]) -> str:
+    """Where the last job of a journal ran; empty if none did.
+
+    The job after it, which no record tells of yet, was sent there too. A runner that goes on asks there
+    first, as the device has the result, or works on it, and has charged it.
+    """
+    device = ""
+    for record in records:
+        for job in record.get("jobs") or ():
+            device = job["device"]
+    return device
 
 
 def job_record(result: JobResult, evaluation: int) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Turning:
         routes: says where iterations go; None: to one QPU as long as it answers.
         changed: the dispatcher's lock, notified when its thread has something to do.
         register: registers a program or an observable on a connection.
+        begin_at: device that is connected to first; empty, or none of the targets: the session's own.
 
     Attributes, to be read under the lock:
         current: the connection in use.
@@ -53,13 +54,16 @@ class Turning:
         routes: Routes | None,
         changed: threading.Condition,
         register: Register,
+        begin_at: str = "",
     ) -> None:
         self._targets = tuple(targets)
         self._connector, self._news, self._tasks = connector, news, tasks
         self._routes, self._changed, self._register = routes, changed, register
         self.current: Connected | None = None
-        self.reason = ""
-        self.preferred = 0
+        devices = [target.device for target in targets]
+        self.preferred = devices.index(begin_at) if begin_at in devices else 0
+        self.reason = f"its last job ran on {begin_at}" if self.preferred else ""
+        self._begins_there = self.preferred != 0  # until its first job is sent
         self._spares: dict[str, Connected] = {}  # open connections to QPUs not in use, by device
         self._opening = False  # whether a connection to another QPU is being made
         self._circuit = ""  # handle of the last job's circuit
@@ -122,7 +126,9 @@ class Turning:
         if self._routes is None or self._tasks.has_real_on_the_way or self._tasks.waiting:
             return
         self._circuit = circuit_digest(request.program)
-        if self.current is not None:
+        if self._begins_there:
+            self._begins_there = False
+        elif self.current is not None:
             self._turn(self.current.target)
 
     def _turn(self, source: QpuTarget) -> None:

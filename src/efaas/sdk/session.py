@@ -27,6 +27,7 @@ from efaas.errors import InputError, SessionEnded
 from efaas.journal import open_journal
 from efaas.runner.environment import RunnerEnvironment
 from efaas.runner.jobs import Connect, Request
+from efaas.runner.journalled import last_device
 from efaas.runner.limits import Limits
 from efaas.runner.main import Interrupted, closing, dispatcher_for
 from efaas.runner.progress import Progress
@@ -92,7 +93,9 @@ class Session:
                 journal, self.key, self.seed, self._elapsed_s, self._acknowledge, self._take, self._fault
             )
             self._started_s = clock() - self._answers.alive_s
-            options: dict[str, Any] = {} if connect is None else {"connect": connect}
+            options: dict[str, Any] = {"begin_at": last_device(journal.records())}
+            if connect is not None:
+                options["connect"] = connect
             self._dispatcher = dispatcher_for(environment, document, progress, **options)
         except BaseException:
             journal.close()
