@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,16 @@ def test_the_simulation_takes_arrivals_and_service_times_from_the_trace() -> Non
     assert [wait.arrived_s for wait in measures.batch] == [arrival.at_s for arrival in trace.background]
     for wait, arrival in zip(measures.batch, trace.background, strict=True):
         assert wait.device_s == pytest.approx(arrival.shots * BATCH_PAIRS * SHOT_S)
+
+
+def test_jobs_go_where_the_record_says_that_they_were_sent() -> None:
+    trace = record_trace(2, SHOT_S, TraceSettings(length_s=300.0))
+    ids = {one.name: [f"{one.name}/{place}" for place in range(len(one.shots))] for one in trace.sessions}
+    sessions = tuple(replace(one, devices=("qpu-2",) * len(one.shots)) for one in trace.sessions)
+    background = tuple(replace(arrival, device="qpu-1") for arrival in trace.background)
+    measures = simulate(replace(trace, sessions=sessions, background=background), "sbq", ids)
+    assert {wait.device for wait in measures.batch if wait.start_s is not None} == {"qpu-1"}
+    assert {one.device for one in measures.iterations if one.start_s is not None} == {"qpu-2"}
 
 
 def test_a_job_is_cut_as_a_server_cuts_it() -> None:

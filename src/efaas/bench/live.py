@@ -3,8 +3,8 @@
 For each policy three QPU servers are started (Aer behind gRPC, policy from the manifest) and several
 recorded traces are played to them, one after the other: background jobs at load 0.9 and three sessions
 whose optimizer asks for what the real results tell it. The same traces go through the simulator, with the
-arrivals, classical times, service times and network as they were recorded in the live run: what is compared
-is who waits for whom. Mean TTNS of the two is put side by side, over the same iterations.
+arrivals at each device, classical times, service times and network as they were recorded in the live run:
+what is compared is who waits for whom. Mean TTNS of the two is put side by side, over the same iterations.
 
 **Time scale.** A device second lasts `TIME_SCALES[policy]` wall seconds. What the programs themselves take
 (gRPC both ways, the pipe to Aer, Python's event loop: some 2 ms of wall time an iteration and 1 ms a slice on

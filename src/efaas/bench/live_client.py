@@ -125,10 +125,12 @@ class LivePlay:
         return sorted(self._iterations, key=lambda one: (one.session, one.evaluation))
 
     def as_played(self, iterations: Sequence[LiveIteration]) -> Trace:
-        """The trace as it was played: actual arrivals, classical times, service times and network.
+        """The trace as it was played: actual arrivals at each device, classical and service times, network.
 
         Sleeps end late and simulations stretch device time a little, more on a busy machine; these are what
-        happened to the users and the device, not what a policy decided, so the model is given them.
+        happened to the users and the device, not what a policy decided, so the model is given them. The
+        device to which a stateless job is sent is the client's choice as well: two jobs that end within
+        milliseconds of an arrival decide it, and with one other choice all later waits are other ones.
         """
         sessions = []
         for session in self._trace.sessions:
@@ -140,6 +142,7 @@ class LivePlay:
                     session,
                     opens_s=mine[0].ready_s,
                     steps_s=(*steps, 0.0),
+                    devices=tuple(one.device for one in mine),
                     services_s=tuple(one.execution_s for one in mine),
                     t_net_s=sum(one.sent_s - one.ready_s for one in mine) / len(mine) + back_s,
                     t_back_s=back_s,
@@ -262,7 +265,7 @@ class LivePlay:
                 )
                 jobs.add(job)
                 played[job] = len(self._arrivals)
-                self._arrivals.append(replace(arrival, at_s=sent_s))
+                self._arrivals.append(replace(arrival, at_s=sent_s, device=device))
                 job.add_done_callback(functools.partial(self._ended, device, jobs))
             for job in tuple(jobs):
                 job.cancel()

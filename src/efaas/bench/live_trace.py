@@ -54,6 +54,8 @@ class Arrival:
     """For each of its pairs."""
     service_s: float | None = None
     """Device time that it had when it was played; None: what its shots take."""
+    device: str = ""
+    """Where it was sent when it was played; empty: to the least loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class RecordedSession:
     """Of each iteration, for each of its pairs."""
     steps_s: tuple[float, ...]
     """Classical time after each iteration."""
+    devices: tuple[str, ...] = ()
+    """Where each iteration was sent when it was played; empty: to the least loaded, or to its home."""
     services_s: tuple[float, ...] = ()
     """Device time that each iteration had when it was played; empty: what its shots take."""
     t_net_s: float = T_NET_S
@@ -222,6 +226,14 @@ def simulate(trace: Trace, policy: str, ids: Mapping[str, Sequence[str]] | None 
         shot_s=trace.shot_s,
         left=iter(trace.background),
     )
+    sent_to = {
+        f"{batch.name}#{number}": arrival.device
+        for number, arrival in enumerate(trace.background)
+        if arrival.device
+    }
+    for loop in loops:
+        assert loop.record is not None
+        sent_to |= zip(loop.ids, loop.record.devices, strict=False)
     length_s = trace.background[-1].at_s if trace.background else 1e4
-    simulator = Simulator(dict.fromkeys(DEVICES, config), loops=loops, batch=[batch])
+    simulator = Simulator(dict.fromkeys(DEVICES, config), loops=loops, batch=[batch], sent_to=sent_to)
     return simulator.run(length_s)

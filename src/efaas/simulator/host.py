@@ -86,6 +86,7 @@ class Simulator:
         warm_up_s: devices are measured from here on.
         bin_s: length of the intervals over which duty cycle is kept; 0: it is not.
         keep_batch: whether each batch job is kept; if not, they are only counted.
+        sent_to: devices by job id, where a record says to which one a job without a home was sent.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Simulator:
         warm_up_s: float = 0.0,
         bin_s: float = 0.0,
         keep_batch: bool = True,
+        sent_to: Mapping[str, str] | None = None,
     ) -> None:
         self.log: list[str] | None = [] if keep_log else None
         self.devices = {
@@ -126,6 +128,7 @@ class Simulator:
         self._serial = 0
         self._measures = Measures(0.0, warm_up_s, bin_s=bin_s)
         self._keep_batch = keep_batch
+        self._sent_to = sent_to or {}
         self._iterations: dict[str, Iteration] = {}
         self._batch: dict[str, BatchWait] = {}
         self._jobs: dict[str, Job] = {}
@@ -383,7 +386,7 @@ class Simulator:
                 self._submit_centrally(now_s, job, cpu_s)
                 device = None
             else:
-                device = self._least_loaded()
+                device = self._dispatched(job)
         else:
             assert device is not None
             away = device
@@ -489,7 +492,7 @@ class Simulator:
             if self._central is not None:
                 self._submit_centrally(now_s, job, 0.0)
             else:
-                self._submit(self._least_loaded(), now_s, job, 0.0)
+                self._submit(self._dispatched(job), now_s, job, 0.0)
 
         def arrive(now_s: float) -> None:
             self.at(now_s + spec.gap(random, now_s), ARRIVAL, arrive)
@@ -514,6 +517,11 @@ class Simulator:
             device.feed(JobSubmitted(now_s, job, cpu_s))
         else:
             self._central.append((job, cpu_s))
+
+    def _dispatched(self, job: Job) -> Device:
+        """Where a job without a home goes: to the least loaded device, unless a record says where it went."""
+        name = self._sent_to.get(job.id)
+        return self._least_loaded() if name is None else self.devices[name]
 
     def _least_loaded(self) -> Device:
         """The device with the fewest jobs; where several have as few, they take turns."""
