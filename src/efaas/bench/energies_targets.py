@@ -126,7 +126,10 @@ def final_error(rows: Rows) -> Target:
         return Target(name, None, None, 0, 0.0, False, "% of the spectrum", "no sessions that both ended")
     mean, half, rival, seeds = worst
     if half is not None and abs(mean) <= half:
-        reason = f"a tie with {rival} within the confidence interval: {reason}"
+        reason = (
+            f"a tie with {rival} within the confidence interval: {reason}, and the largest of "
+            f"{len(RIVALS)} differences is above 0 by chance even where all are equal"
+        )
     return Target(f"{name} ({rival})", mean, half, seeds, 0.0, False, "% of the spectrum", reason)
 
 
