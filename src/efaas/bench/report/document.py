@@ -396,8 +396,8 @@ def _live(out: Path) -> Section | None:
     text = (
         "The same traces through real QPU servers, real streams and real VQEs in scaled device time, "
         "and through the simulator, with arrivals at each device, classical times, service times and "
-        "network as the live run had them: what is compared is who waits for whom. Late iterations are those whose "
-        "simulation outlasted the device time it stands for.",
+        "network as the live run had them: what is compared is who waits for whom. Late iterations are "
+        "those whose simulation outlasted the device time it stands for.",
     )
     head = (
         "policy",
